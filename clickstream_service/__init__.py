@@ -1,0 +1,1 @@
+"""Records what people searched for and what they did with the results."""

@@ -1,0 +1,1 @@
+"""Moves vectors towards what people meant, and serves search from them."""
