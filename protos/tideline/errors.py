@@ -1,8 +1,11 @@
-"""The base of every failure that a caller may see."""
+"""The base of every failure that a caller may see, and those that both services know."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class TidelineError(Exception):
@@ -18,3 +21,27 @@ class TidelineError(Exception):
         super().__init__(message)
         self.field = field
         self.facts = dict(facts or {})
+
+
+class InvalidField(TidelineError):
+    """A field breaks a rule of the contract."""
+
+    reason = "INVALID_FIELD"
+
+
+class InvalidPageToken(TidelineError):
+    """A page token was made by another call, or was changed."""
+
+    reason = "INVALID_PAGE_TOKEN"
+
+
+class Overloaded(TidelineError):
+    """More work is waiting than the service takes on."""
+
+    reason = "OVERLOADED"
+
+
+class DependencyUnavailable(TidelineError):
+    """A database or the other service does not answer."""
+
+    reason = "DEPENDENCY_UNAVAILABLE"

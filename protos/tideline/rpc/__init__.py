@@ -1,0 +1,1 @@
+"""How Python honours the contract: errors, validation, paging, health."""

@@ -1,0 +1,107 @@
+"""Turns failures into gRPC statuses with details, and back."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import grpc
+import structlog
+from google.protobuf import any_pb2
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from tideline.errors import DependencyUnavailable, TidelineError
+from tideline.rpc import logs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+DOMAIN: Final = "tideline.dev"
+
+_CODES: Final = {
+    grpc.StatusCode.INVALID_ARGUMENT: (
+        "INVALID_FIELD", "INVALID_PAGE_TOKEN", "TIME_OUT_OF_RANGE", "INVALID_VECTOR", "INVALID_ADJUSTER",
+        "STREAM_TOO_LARGE",
+    ),
+    grpc.StatusCode.NOT_FOUND: (
+        "SESSION_NOT_FOUND", "BATCH_NOT_FOUND", "COLLECTION_NOT_FOUND", "OBJECT_NOT_FOUND", "RUN_NOT_FOUND",
+    ),
+    grpc.StatusCode.ALREADY_EXISTS: ("SESSION_CONFLICT", "EVENT_CONFLICT", "COLLECTION_CONFLICT"),
+    grpc.StatusCode.FAILED_PRECONDITION: (
+        "SESSION_IRRELEVANT", "SESSION_WITHOUT_USER", "NO_OPEN_BATCH", "NO_EMBEDDER",
+    ),
+    grpc.StatusCode.ABORTED: ("LEASE_LOST",),
+    grpc.StatusCode.RESOURCE_EXHAUSTED: ("OVERLOADED",),
+    grpc.StatusCode.UNAVAILABLE: ("DEPENDENCY_UNAVAILABLE",),
+    grpc.StatusCode.DEADLINE_EXCEEDED: ("DEADLINE_EXCEEDED",),
+    grpc.StatusCode.INTERNAL: ("INTERNAL",),
+}  # fmt: skip
+CODES: Final = {reason: code for code, reasons in _CODES.items() for reason in reasons}
+"""The status of each reason in `tideline.common.v1.ErrorReason`."""
+
+RETRY_AFTER_S: Final = {"OVERLOADED": 1, "DEPENDENCY_UNAVAILABLE": 1}
+"""After how many seconds a failure is worth repeating."""
+
+_M = TypeVar("_M", bound=Message)
+_log = structlog.get_logger(__name__)
+
+
+def to_status(error: TidelineError) -> status_pb2.Status:
+    """Describe a failure: its reason, its facts, the field to blame, when to try again."""
+    details: list[Message] = [
+        error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.facts),
+    ]
+    if error.field:
+        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=str(error))
+        details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+    if (seconds := RETRY_AFTER_S.get(error.reason)) is not None:
+        details.append(error_details_pb2.RetryInfo(retry_delay=Duration(seconds=seconds)))
+    return status_pb2.Status(
+        code=CODES[error.reason].value[0],
+        message=f"{error.field}: {error}" if error.field else str(error),
+        details=[_pack(detail) for detail in details],
+    )
+
+
+def reason_of(error: grpc.RpcError) -> str:
+    """Return the reason that a failed call carries; empty when the failure did not come from Tideline."""
+    for info in _details(error, error_details_pb2.ErrorInfo):
+        if info.domain == DOMAIN:
+            return str(info.reason)
+    return ""
+
+
+def field_of(error: grpc.RpcError) -> str:
+    """Return the field that a failed call blames; empty when it blames none."""
+    for bad in _details(error, error_details_pb2.BadRequest):
+        return str(bad.field_violations[0].field)
+    return ""
+
+
+async def abort(context: grpc.aio.ServicerContext[Any, Any], error: BaseException) -> None:
+    """End the call with the status of `error`; what nobody foresaw is logged, and leaves without detail."""
+    if not isinstance(error, TidelineError):
+        trace_id = uuid.uuid4().hex
+        _log.error("unexpected failure", trace_id=trace_id, **logs.describe(error))
+        error = TidelineError("internal error", facts={"trace_id": trace_id})
+    elif isinstance(error, DependencyUnavailable) and error.__cause__ is not None:
+        _log.warning("dependency unavailable", **logs.describe(error.__cause__))
+    described = rpc_status.to_status(to_status(error))
+    await context.abort(described.code, described.details, trailing_metadata=described.trailing_metadata)
+
+
+def _pack(message: Message) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(message)
+    return packed
+
+
+def _details(error: grpc.RpcError, kind: type[_M]) -> Iterable[_M]:
+    status = rpc_status.from_call(error)
+    for detail in status.details if status is not None else ():
+        message = kind()
+        if detail.Unpack(message):
+            yield message
