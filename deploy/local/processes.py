@@ -19,7 +19,7 @@ TETHER = Path(__file__).with_name("tether.py")
 _starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="starter")
 
 
-class StartFailed(RuntimeError):  # noqa: N818 - reads as what happened
+class StartFailed(RuntimeError):
     """A process ended, or did not get healthy, while it was being started."""
 
 

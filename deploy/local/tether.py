@@ -1,9 +1,9 @@
 """Runs a command that dies with the process that started it: `python tether.py PARENT_PID COMMAND ...`.
 
-The kernel kills a tethered process when the *thread* that started it ends (PR_SET_PDEATHSIG of prctl(2)), so a
-stack that is itself killed with SIGKILL leaves nothing running. The setting survives the exec below. A file of its
-own, and not a function given to `subprocess` as `preexec_fn`: Python code between fork and exec can deadlock when
-there are threads.
+The kernel kills a tethered process when the *thread* that started it ends (PR_SET_PDEATHSIG of prctl(2)),
+so a stack that is itself killed with SIGKILL leaves nothing running. The setting survives the exec below. A
+file of its own, and not a function given to `subprocess` as `preexec_fn`: Python code between fork and exec
+can deadlock when there are threads.
 """
 
 from __future__ import annotations
