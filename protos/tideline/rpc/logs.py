@@ -28,10 +28,10 @@ def describe(error: BaseException) -> dict[str, object]:
 
     Not its text: a database driver quotes the ids and queries that it failed on.
     """
-    kinds, at = [], error.__traceback__
+    kinds: list[str] = []
     cause: BaseException | None = error
     while cause is not None and len(kinds) < 5:
         kinds.append(type(cause).__qualname__)
         cause = cause.__cause__ or cause.__context__
-    frames = traceback.extract_tb(at)[-12:]
+    frames = traceback.extract_tb(error.__traceback__)[-12:]
     return {"error": kinds, "at": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]}

@@ -1,0 +1,59 @@
+# Each target sets up what it needs by itself; a second call starts at once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PROTOS := $(shell find protos -name '*.proto')
+DATA ?=
+ARGS ?=
+
+.PHONY: help demo test quality faults lint format clean release-contract
+help:  ## Say what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  -c constraints.txt -e '.[clickstream,improvement,embedded,dev]'
+	touch $@
+
+# A change of the contract needs new stubs, and nothing else of the set-up.
+$(VENV)/.stubs: $(VENV)/.installed $(PROTOS)
+	$(BIN)/python protos/build_stubs.py 2> /dev/null
+	touch $@
+
+# A real Milvus server, beside Milvus Lite: its old dependencies stay out of our environment.
+.venv-milvus/.installed:
+	$(PYTHON) -m venv .venv-milvus
+	.venv-milvus/bin/python -m pip install --quiet --disable-pip-version-check --no-deps milvus==2.3.5
+	touch $@
+
+demo: $(VENV)/.stubs  ## The whole loop on this machine: search, click, learn, search again (DATA=DIR for other people, ARGS=--keep)
+	$(BIN)/python -m deploy.local.demo $(if $(DATA),--data $(DATA)) $(ARGS)
+
+test: $(VENV)/.stubs .venv-milvus/.installed  ## All tests (ARGS='-k word' for some)
+	$(BIN)/python -m pytest $(ARGS)
+
+quality: $(VENV)/.stubs  ## Does it help the people who search? (DATA=DIR)
+	$(BIN)/python -m deploy.local.quality $(if $(DATA),--data $(DATA)) $(ARGS)
+
+lint: $(VENV)/.stubs  ## Style, types, import walls, contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint protos
+	$(BIN)/buf format protos --diff --exit-code
+	$(BIN)/buf breaking protos --against protos/released.binpb
+
+format: $(VENV)/.stubs  ## Put style right
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/buf format protos --write
+
+release-contract: $(VENV)/.stubs  ## Freeze the contract as released: later changes must not break it
+	$(BIN)/buf build protos --output protos/released.binpb
+
+clean:  ## Remove what was set up and generated
+	rm -rf $(VENV) .venv-milvus .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find protos -name '*_pb2*.py*' -delete
