@@ -1,0 +1,48 @@
+"""Settings of the clickstream service: read once, from the environment, and passed down."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import Field, MongoDsn
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Positive = Annotated[int, Field(gt=0)]
+PositiveTime = Annotated[timedelta, Field(gt=timedelta(0))]
+
+
+class Settings(BaseSettings):
+    """Each is the environment variable `CLICKSTREAM_` + its name in capitals; times in seconds or as ISO 8601."""
+
+    model_config = SettingsConfigDict(env_prefix="CLICKSTREAM_", frozen=True)
+
+    mongo_uri: MongoDsn = MongoDsn("mongodb://localhost:27017/?replicaSet=rs0")
+    """A replica set or a sharded cluster; transactions need one."""
+    mongo_database: Annotated[str, Field(min_length=1, max_length=63)] = "tideline_clickstream"
+    """The database; created when it is not there."""
+    mongo_patience: PositiveTime = timedelta(seconds=5)
+    """How long a call waits for MongoDB to have a primary before it fails with UNAVAILABLE."""
+
+    listen: str = "127.0.0.1:50051"
+    """Address and port to serve on; port 0 takes a free one, which the log names."""
+    stop_grace: timedelta = timedelta(seconds=10)
+    """How long calls that are under way may go on after SIGTERM."""
+
+    max_age: PositiveTime = timedelta(hours=12)
+    """Sessions and events from longer ago are refused."""
+    max_ahead: PositiveTime = timedelta(minutes=5)
+    """Sessions and events from further in the future are refused."""
+
+    sessions_per_write: Positive = 500
+    """How many sessions are written in one transaction, at most."""
+    events_per_write: Positive = 2_000
+    """How many events are written at once, at most."""
+    bytes_per_write: Positive = 8 * 1024 * 1024
+    """How large one write may be, measured as messages; a larger item is written alone."""
+    waiting_sessions: Positive = 10_000
+    """Beyond so many sessions waiting to be written, calls fail with RESOURCE_EXHAUSTED."""
+    waiting_events: Positive = 100_000
+    """Beyond so many events waiting to be written, calls fail with RESOURCE_EXHAUSTED and streams are slowed down."""
+    waiting_bytes: Positive = 64 * 1024 * 1024
+    """The same for the size of what is waiting; sessions and events each have their own."""

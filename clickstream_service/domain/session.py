@@ -1,0 +1,111 @@
+"""A search: who searched for what, and what was shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from clickstream_service.domain.event import Event
+
+MAX_BYTES = 3 * 1024 * 1024
+"""The largest session, as a message: it fits into a response, and three times over into a MongoDB document."""
+
+Struct = dict[str, Any]
+"""A JSON object: None, bool, float, str, lists and objects of these."""
+
+
+class SortOrder(IntEnum):
+    """A direction to sort in, numbered as in the contract."""
+
+    UNSPECIFIED = 0
+    ASCENDING = 1
+    DESCENDING = 2
+
+
+@dataclass(frozen=True, slots=True)
+class SortBy:
+    """An order that was asked for."""
+
+    field: str
+    order: SortOrder
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """A result as it was shown; `rank` counts from 1."""
+
+    object_id: str
+    rank: int
+    score: float | None = None
+    meta: Struct | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Irrelevance:
+    """Why and since when a session does not count."""
+
+    reason: str
+    marked_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A recorded search, or one about to be recorded.
+
+    `query` is the text, or an object for searches that are not text. `query_vector` is little-endian float32.
+    `fingerprint` is a SHA-256 of what the client gave, `nbytes` its size as a message. The fields from `batch_id` on
+    belong to the server.
+    """
+
+    session_id: str
+    user_id: str
+    query: str | Struct | None
+    query_vector: bytes
+    results: tuple[SearchResult, ...]
+    search_meta: Struct | None
+    payload_filter: Struct | None
+    sort_by: tuple[SortBy, ...]
+    created_at: datetime
+    collection: str
+    fingerprint: bytes
+    nbytes: int
+    batch_id: str = ""
+    session_number: int = 0
+    irrelevance: Irrelevance | None = None
+    submitted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Where a session was recorded, and what the server knows about it; `created` is False for one sent again."""
+
+    created: bool
+    session_id: str
+    batch_id: str
+    session_number: int
+    created_at: datetime
+    irrelevance: Irrelevance | None = None
+    submitted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SessionWithEvents:
+    """A session and its first events, oldest first; `truncated` when it has more."""
+
+    session: Session
+    events: tuple[Event, ...]
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFilter:
+    """Which sessions to list; None for any."""
+
+    user_id: str | None = None
+    created_from: datetime | None = None
+    created_before: datetime | None = None
+    irrelevant: bool | None = None

@@ -1,0 +1,3 @@
+"""Recording searches, and reading them again."""
+
+from __future__ import annotations

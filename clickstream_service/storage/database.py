@@ -1,0 +1,62 @@
+"""The connection to MongoDB and its collections."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import WriteConcern
+from pymongo.errors import ConnectionFailure, ExecutionTimeout, PyMongoError, WTimeoutError
+
+from tideline.errors import DependencyUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from datetime import timedelta
+
+    from motor.motor_asyncio import AsyncIOMotorCollection
+
+    Document = dict[str, Any]
+    Collection = AsyncIOMotorCollection[Document]
+
+DURABLE: Final = WriteConcern(w="majority", j=True)
+"""A write is answered once most members have it in their journal."""
+
+_OUTAGES: Final = (ConnectionFailure, ExecutionTimeout, WTimeoutError)
+_PASSING: Final = ("RetryableWriteError", "TransientTransactionError", "UnknownTransactionCommitResult")
+
+
+class Database:
+    """The collections of the service."""
+
+    def __init__(self, uri: str, name: str, patience: timedelta) -> None:
+        """Prepare a connection; it is made by the first call. Calls wait up to `patience` for a primary."""
+        patience_ms = int(patience.total_seconds() * 1000)
+        self.client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
+            uri,
+            tz_aware=True,
+            serverSelectionTimeoutMS=patience_ms,
+            connectTimeoutMS=patience_ms,
+            appname="clickstream",
+        )
+        database = self.client.get_database(name, write_concern=DURABLE)
+        self.sessions: Collection = database["sessions"]
+        self.session_events: Collection = database["session_events"]
+        self.session_batches: Collection = database["session_batches"]
+        self.sessions_for_improvement: Collection = database["sessions_for_improvement"]
+        self.user_leases: Collection = database["user_leases"]
+
+    def close(self) -> None:
+        self.client.close()
+
+
+@asynccontextmanager
+async def outages() -> AsyncIterator[None]:
+    """Around calls of the driver, or over a method: an outage leaves as `DependencyUnavailable`."""
+    try:
+        yield
+    except PyMongoError as error:
+        if isinstance(error, _OUTAGES) or any(map(error.has_error_label, _PASSING)):
+            raise DependencyUnavailable("the database does not answer") from error
+        raise

@@ -1,0 +1,185 @@
+"""Sessions and events as MongoDB documents, and back.
+
+Fields are named as in the contract. MongoDB keeps times to the millisecond: what is left of `created_at` is in
+`created_us`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from clickstream_service.domain.event import Event, EventFlag
+from clickstream_service.domain.session import Irrelevance, Recorded, SearchResult, Session, SortBy, SortOrder, Struct
+from clickstream_service.storage.structs import escaped, unescaped
+
+Document = dict[str, Any]
+
+RECORDED: Final = dict.fromkeys(
+    ("fingerprint", "batch_id", "session_number", "created_at", "created_us", "irrelevant", "submitted"), 1
+)
+"""The fields that `recorded` reads, as a projection."""
+
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def from_session(session: Session, batch_id: str, session_number: int) -> Document:
+    """Return the document of a session that takes this place in a batch."""
+    document: Document = {
+        "_id": session.session_id,
+        "batch_id": batch_id,
+        "session_number": session_number,
+        "user_id": session.user_id,
+        **_times(session.created_at),
+        "submitted": False,
+        "search_results": [_from_result(result) for result in session.results],
+        "fingerprint": session.fingerprint,
+        "nbytes": session.nbytes,
+    }
+    if isinstance(session.query, str):
+        document["search_query"] = {"text": session.query}
+    elif session.query is not None:
+        document["search_query"] = {"structured": escaped(session.query)}
+    if session.query_vector:
+        document["query_vector"] = session.query_vector
+    if session.search_meta is not None:
+        document["search_meta"] = escaped(session.search_meta)
+    if session.payload_filter is not None:
+        document["payload_filter"] = escaped(session.payload_filter)
+    if session.sort_by:
+        document["sort_by"] = [{"field": by.field, "order": int(by.order)} for by in session.sort_by]
+    if session.collection:
+        document["collection"] = session.collection
+    return document
+
+
+def to_session(document: Document) -> Session:
+    query = document.get("search_query")
+    if query is not None:
+        query = query["text"] if "text" in query else unescaped(query["structured"])
+    return Session(
+        session_id=document["_id"],
+        user_id=document["user_id"],
+        query=query,
+        query_vector=document.get("query_vector", b""),
+        results=tuple(map(_to_result, document["search_results"])),
+        search_meta=_to_struct(document.get("search_meta")),
+        payload_filter=_to_struct(document.get("payload_filter")),
+        sort_by=tuple(SortBy(by["field"], SortOrder(by["order"])) for by in document.get("sort_by", ())),
+        created_at=created_at(document),
+        collection=document.get("collection", ""),
+        fingerprint=document["fingerprint"],
+        nbytes=document["nbytes"],
+        batch_id=document["batch_id"],
+        session_number=document["session_number"],
+        irrelevance=_to_irrelevance(document),
+        submitted=document["submitted"],
+    )
+
+
+def to_recorded(document: Document) -> Recorded:
+    """Read the fields that the server assigned; `document` may have only those of `RECORDED`."""
+    return Recorded(
+        created=False,
+        session_id=document["_id"],
+        batch_id=document["batch_id"],
+        session_number=document["session_number"],
+        created_at=created_at(document),
+        irrelevance=_to_irrelevance(document),
+        submitted=document["submitted"],
+    )
+
+
+def from_irrelevance(irrelevance: Irrelevance) -> Document:
+    return {"reason": irrelevance.reason, "at": irrelevance.marked_at}
+
+
+def event_key(session_id: str, event_id: str) -> Document:
+    """Return the `_id` of an event."""
+    return {"s": session_id, "e": event_id}
+
+
+def from_event(event: Event, flags: tuple[EventFlag, ...]) -> Document:
+    """Return the document of an event that came in with these flags."""
+    document: Document = {
+        "_id": {"s": event.session_id, "e": event.event_id},
+        "session_id": event.session_id,
+        **_times(event.created_at),
+        "object_id": event.object_id,
+        "event_types": list(event.event_types),
+        "fingerprint": event.fingerprint,
+        "nbytes": event.nbytes,
+    }
+    if event.position is not None:
+        document["position"] = event.position
+    if event.dwell is not None:
+        document["dwell_us"] = event.dwell // _MICROSECOND
+    if event.meta is not None:
+        document["meta"] = escaped(event.meta)
+    if flags:
+        document["flags"] = [int(flag) for flag in flags]
+    return document
+
+
+def to_event(document: Document) -> Event:
+    dwell_us = document.get("dwell_us")
+    return Event(
+        session_id=document["session_id"],
+        event_id=document["_id"]["e"],
+        object_id=document["object_id"],
+        event_types=tuple(document["event_types"]),
+        position=document.get("position"),
+        dwell=None if dwell_us is None else timedelta(microseconds=dwell_us),
+        meta=_to_struct(document.get("meta")),
+        created_at=created_at(document),
+        fingerprint=document["fingerprint"],
+        nbytes=document["nbytes"],
+        flags=tuple(map(EventFlag, document.get("flags", ()))),
+    )
+
+
+def created_at(document: Document) -> datetime:
+    """Return `created_at` to the microsecond."""
+    at: datetime = document["created_at"]
+    rest = document.get("created_us")
+    return at if rest is None else at + timedelta(microseconds=rest)
+
+
+def milliseconds(at: datetime) -> int:
+    """Return a time as MongoDB keeps it, in a form that fits into a page token."""
+    return (at - _EPOCH) // timedelta(milliseconds=1)
+
+
+def from_milliseconds(since_epoch: int) -> datetime:
+    return _EPOCH + timedelta(milliseconds=since_epoch)
+
+
+def _to_struct(document: Document | None) -> Struct | None:
+    return None if document is None else unescaped(document)
+
+
+def _times(at: datetime) -> Document:
+    rest = at.microsecond % 1000
+    return {"created_at": at, "created_us": rest} if rest else {"created_at": at}
+
+
+def _from_result(result: SearchResult) -> Document:
+    document: Document = {"object_id": result.object_id, "rank": result.rank}
+    if result.score is not None:
+        document["score"] = result.score
+    if result.meta is not None:
+        document["meta"] = escaped(result.meta)
+    return document
+
+
+def _to_result(document: Document) -> SearchResult:
+    meta = document.get("meta")
+    return SearchResult(
+        document["object_id"], document["rank"], document.get("score"), None if meta is None else unescaped(meta)
+    )
+
+
+def _to_irrelevance(document: Document) -> Irrelevance | None:
+    irrelevant = document.get("irrelevant")
+    return None if irrelevant is None else Irrelevance(irrelevant["reason"], irrelevant["at"])
