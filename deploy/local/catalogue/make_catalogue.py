@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from deploy.local.catalogue.shoppers import make_shoppers
 from deploy.local.catalogue.shop import make_products, make_queries
+from deploy.local.catalogue.shoppers import Shop, make_shoppers
 
 HERE = Path(__file__).parent
 SEED = 20
@@ -36,10 +36,10 @@ def main() -> None:
     queries = make_queries(words)
     item_vectors = _embed(model, [product.text for product in products])
     query_vectors = _embed(model, [query.text for query in queries])
-    world = {
+    world: dict[str, list[Any]] = {
         "items": [{"object_id": p.object_id, "title": p.title, "text": p.text} for p in products],
         "queries": [query.text for query in queries],
-        "users": make_shoppers(words, products, queries, query_vectors, chance),
+        "users": make_shoppers(words, Shop(products, queries, query_vectors @ query_vectors.T), chance),
     }
     (HERE / "world.json").write_text(_line_by_line(world))
     np.savez_compressed(

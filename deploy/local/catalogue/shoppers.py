@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
     from random import Random
+
+    import numpy as np
 
     from deploy.local.catalogue.shop import Product, Query
 
@@ -43,12 +43,19 @@ class Taste:
         return agreeing >= 2
 
 
-def make_shoppers(
-    words: dict[str, Any], products: list[Product], queries: list[Query], vectors: np.ndarray[Any, Any], chance: Random
-) -> list[dict[str, Any]]:
-    """Each with queries by role, as indices, and the products relevant to each; `vectors` [Q, D] are the queries'."""
+@dataclass(frozen=True)
+class Shop:
+    """What there is to buy and to type; `nearness` [Q, Q] has the cosines between queries."""
+
+    products: list[Product]
+    queries: list[Query]
+    nearness: np.ndarray[Any, Any]
+
+
+def make_shoppers(words: dict[str, Any], shop: Shop, chance: Random) -> list[dict[str, Any]]:
+    """People with queries by role and the products relevant to each, as indices."""
     return [
-        _shopper(f"shopper-{number:02}", _taste(words, chance), products, queries, vectors, chance)
+        {"user_id": f"shopper-{number:02}", **_shopper(_taste(words, chance), shop, chance)}
         for number in range(1, SHOPPERS + 1)
     ]
 
@@ -61,16 +68,10 @@ def _taste(words: dict[str, Any], chance: Random) -> Taste:
     )
 
 
-def _shopper(
-    user_id: str,
-    taste: Taste,
-    products: list[Product],
-    queries: list[Query],
-    vectors: np.ndarray[Any, Any],
-    chance: Random,
-) -> dict[str, Any]:
+def _shopper(taste: Taste, shop: Shop, chance: Random) -> dict[str, Any]:
+    queries = shop.queries
     relevant = [
-        [row for row, product in enumerate(products) if query.asks_for(product) and taste.likes(product)]
+        [row for row, product in enumerate(shop.products) if query.asks_for(product) and taste.likes(product)]
         for query in queries
     ]
     plain = [
@@ -85,13 +86,12 @@ def _shopper(
         for index, query in enumerate(queries)
         if query.reworded and query.kind == queries[learned].kind
     ]
-    nearness = (vectors @ vectors[train].T).max(axis=1)
+    nearness = shop.nearness[:, train].max(axis=1)
     others = [i for i in range(len(queries)) if i not in {*train, *reworded} and relevant[i]]
     similar = sorted((i for i in others if nearness[i] >= NEAR), key=lambda i: -nearness[i])[:SIMILAR]
     far = [i for i in others if nearness[i] <= FAR]
     unrelated = chance.sample(far, min(UNRELATED, len(far)))
     return {
-        "user_id": user_id,
         "train": train,
         "reworded": reworded,
         "similar": similar,
