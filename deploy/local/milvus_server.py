@@ -1,0 +1,77 @@
+"""A Milvus server of one's own: 2.3.5 from the package `milvus`, which wants an environment to itself."""
+
+from __future__ import annotations
+
+import os
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Self
+
+from deploy.local.processes import Process, StartFailed, free_port
+
+LAUNCHER = Path(__file__).with_name("milvus_launcher.py")
+REPOSITORY = Path(__file__).parents[2]
+ATTEMPTS = 3
+
+
+def milvus_server_command() -> Path | None:
+    """The installed `milvus-server`: TIDELINE_MILVUS_SERVER, else the one that `make test` installs, if it has."""
+    command = Path(os.environ.get("TIDELINE_MILVUS_SERVER") or REPOSITORY / ".venv-milvus" / "bin" / "milvus-server")
+    return command if command.exists() else None
+
+
+class MilvusServer:
+    """A running standalone Milvus with its data in `folder`."""
+
+    def __init__(self, folder: Path, *, patience: float = 120.0) -> None:
+        """Start and wait until it is healthy, at most `patience` seconds. Raises `StartFailed`."""
+        command = milvus_server_command()
+        if command is None:
+            raise StartFailed("no milvus-server: run `make test` once, or set TIDELINE_MILVUS_SERVER")
+        python = command.with_name("python")
+        for attempts_left in reversed(range(ATTEMPTS)):
+            self._port, self._health_port = free_port(), free_port()
+            launch = [str(python), str(LAUNCHER), str(folder / "milvus"), str(self._port), str(self._health_port)]
+            self._process = Process(launch, folder / "milvus.log")
+            try:
+                self._wait(time.monotonic() + patience)
+            except BaseException as failure:
+                ended = not self._process.running()
+                self._process.kill()
+                # Only one that ended by itself may have lost a port to somebody else.
+                if not (isinstance(failure, StartFailed) and ended) or not attempts_left:
+                    raise
+            else:
+                return
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def stop(self) -> None:
+        # Left alone it takes half a minute to say goodbye to the parts of itself; its own command waits one second.
+        self._process.stop(grace=2)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _wait(self, deadline: float) -> None:
+        while time.monotonic() < deadline:
+            self._process.check()
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self._health_port}/healthz", timeout=5) as answer:
+                    if answer.status == 200:
+                        return
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
+                pass
+            time.sleep(0.1)
+        raise StartFailed(f"Milvus did not become healthy in time:\n{self._process.tail()}")
