@@ -1,0 +1,1 @@
+"""Adjusters: evidence and vectors in, moved vectors out. The only package that knows torch."""

@@ -1,0 +1,150 @@
+"""The documented gradient descent, batched over any mix of sessions, with its gradient in closed form."""
+
+from __future__ import annotations
+
+from math import pi
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+
+from improvement_service.adjust.chunks import Entries, choose_device, cut
+from improvement_service.adjust.evidence import Aggregation, Metric
+from improvement_service.adjust.registry import Parameter, resolve
+from improvement_service.adjust.similarity import (
+    directions,
+    dot,
+    finite_or,
+    inverse_lengths,
+    length,
+    shares,
+    sum_of_entry,
+    sum_of_row,
+    weighted_sum_of_row,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from improvement_service.adjust.chunks import Chunk, Doubles
+    from improvement_service.adjust.evidence import Evidence, Floats
+
+
+class TorchBased:
+    """Minimises, by AdamW (torch's defaults, weight decay 0.01 among them), the sum over a user's sessions of
+
+        - (sum w S^3 / sum w over positives) + (sum theta S^3 / sum theta over negatives)
+
+    where a side without entries is 0 and S is an item's similarity to the session's query over its parts s:
+
+        MIN: S = sum a s with a = softmax(s / softmin_temperature), the nearest part weighs most;  AVG: S = mean s
+
+    s is x.q/|x||q| (COSINE), x.q (DOT) or -|x - q| (EUCLID, so that a loss grows with the cube of a distance).
+
+    AdamW moves each coordinate by about the rate whatever the evidence: lengths are not kept, and at the documented
+    rate a 384-d unit vector ends several units away. `max_angle` bounds that: after each step a row is turned back to
+    within this angle of the original and given its length (EUCLID: drawn back to within max_angle times its length).
+
+    Parameters: `adjustment_rate` (0.1) AdamW's learning rate; `num_iterations` (10) steps, at most 10,000;
+    `softmin_temperature` (1.0) in units of the similarity; `max_angle` (not given: unbounded) in radians, at most pi.
+    """
+
+    PARAMETERS: ClassVar[Mapping[str, Parameter]] = {
+        "adjustment_rate": Parameter(0.1, above=True),
+        "num_iterations": Parameter(10, most=10_000, whole=True),
+        "softmin_temperature": Parameter(1.0, above=True),
+        "max_angle": Parameter(None, above=True, most=pi),
+    }
+
+    def __init__(
+        self, metric: Metric, aggregation: Aggregation, parameters: Mapping[str, float], device: str | None = None
+    ) -> None:
+        values = resolve(self.PARAMETERS, parameters)
+        self.metric = metric
+        self.aggregation = aggregation
+        self.adjustment_rate = values["adjustment_rate"]
+        self.num_iterations = int(values["num_iterations"])
+        self.softmin_temperature = values["softmin_temperature"]
+        self.max_angle = values.get("max_angle")
+        self.device = choose_device(device)
+
+    @torch.no_grad()
+    def adjust(self, evidence: Evidence) -> Floats:
+        """Return the new rows, [R, D] float32; rows without evidence are byte-identical."""
+        moved = evidence.vectors.astype(np.float32)
+        entries = Entries.of(evidence)
+        coefficients = _coefficients(entries, len(evidence.queries))
+        for chunk in cut(evidence, entries, coefficients, self.device):
+            moved[chunk.rows] = finite_or(self._descend(chunk), chunk.x).cpu().numpy()
+        return moved
+
+    def _descend(self, chunk: Chunk) -> Tensor:
+        x = chunk.x.clone()
+        q = directions(chunk.q) if self.metric is Metric.COSINE else chunk.q
+        optimizer = torch.optim.AdamW([x], lr=self.adjustment_rate, fused=True)
+        for _ in range(self.num_iterations):
+            x.grad = self.gradient(chunk, x, q)
+            optimizer.step()
+            if self.max_angle is not None:
+                x.copy_(draw_back(self.metric, x, chunk.x, self.max_angle))
+        return x
+
+    def gradient(self, chunk: Chunk, x: Tensor, q: Tensor) -> Tensor:
+        """Return the loss's gradient [R, D] at the rows `x` [R, D]; `q` [P, D] are the pairs' queries (COSINE: unit).
+
+        The chain is c S^3 -> S = sum a s -> s -> x, with dS/ds = a (1 + (s - S) / temperature) for MIN, a for AVG, and
+
+            COSINE: ds/dx = (q - s x/|x|) / |x|;  DOT: ds/dx = q;  EUCLID: ds/dx = (q - x) / |q - x|
+        """
+        at = chunk.of_pairs(x)
+        match self.metric:
+            case Metric.COSINE:
+                inverse = inverse_lengths(x)
+                s = dot(at, q) * inverse[chunk.row]
+                pull = self._slope(chunk, s) * inverse[chunk.row]
+                along = sum_of_row(chunk, pull * s) * inverse
+                return weighted_sum_of_row(chunk, pull, q).addcmul_(x, along[:, None], value=-1)
+            case Metric.DOT:
+                slope = self._slope(chunk, dot(at, q))
+                return weighted_sum_of_row(chunk, slope, q)
+            case Metric.EUCLID:
+                # The difference first: |x|^2 - 2 x.q + |q|^2 loses what is near, and AdamW makes a step of the rest.
+                apart = q - at
+                distance = length(apart)
+                slope = self._slope(chunk, -distance)
+                return weighted_sum_of_row(chunk, torch.where(distance > 0, slope / distance, 0.0), apart)
+
+    def _slope(self, chunk: Chunk, s: Tensor) -> Tensor:
+        """Return the loss's derivative by each similarity `s` [P], as [P]."""
+        cubic = 3.0 * chunk.weight[chunk.entry]
+        if not chunk.has_parts:
+            return cubic * s.square()
+        share = shares(self.aggregation, chunk, s, self.softmin_temperature)
+        total = sum_of_entry(chunk, share * s)
+        if self.aggregation is Aggregation.MIN:
+            share = share * (1.0 + (s - total) / self.softmin_temperature)
+        return cubic * total.square() * share
+
+
+def draw_back(metric: Metric, x: Tensor, origin: Tensor, max_angle: float) -> Tensor:
+    """Bring the rows of `x` [R, D] back to within `max_angle` of `origin` [R, D], and to its length."""
+    radius = length(origin)[:, None]
+    if metric is Metric.EUCLID:
+        step = x - origin
+        shorter = (max_angle * radius / length(step)[:, None]).clamp(max=1.0)
+        return torch.where(step.any(dim=-1, keepdim=True), origin + shorter * step, origin)
+    u, v = directions(origin), directions(x)
+    along = dot(u, v)[:, None]
+    across = directions(v - along * u)
+    across = directions(across - dot(u, across)[:, None] * u)
+    angle = torch.atan2(dot(v, across)[:, None], along).clamp(max=max_angle)
+    return torch.where(across.any(dim=-1, keepdim=True), radius * (angle.cos() * u + angle.sin() * across), origin)
+
+
+def _coefficients(entries: Entries, sessions: int) -> Doubles:
+    """Return c [E]: -w over the session's sum of w for a positive, theta over its sum of theta for a negative."""
+    side = 2 * entries.session + entries.positive
+    share = entries.weight / np.bincount(side, weights=entries.weight, minlength=2 * sessions)[side]
+    return np.where(entries.positive, -share, share)
