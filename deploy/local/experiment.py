@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from random import Random
-from statistics import fmean
 from typing import TYPE_CHECKING
 
 from deploy.local.clicks import SHOWN, clicked_places
 from deploy.local.client import Client, Recorded, each
-from deploy.local.measure import TOP, ndcg
+from deploy.local.measure import TOP
 from deploy.local.world import ROLES, User, World
 from tideline.clickstream.v1 import session_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 Ranking = list[int]
 """Rows of items, best first."""
@@ -39,6 +38,10 @@ class Experiment:
         self._client = client
         self._world = world
         self._rows = {item["object_id"]: row for row, item in enumerate(world.items)}
+        self.queries = sorted({query for user in world.users for query in _queries(user)})
+        """Each query that somebody has."""
+        self.searches = sum(len(_queries(user)) for user in world.users)
+        """How many searches `personal_rankings` makes."""
 
     async def base_rankings(self, collection: str, advance: Callable[[int], None]) -> dict[int, Ranking]:
         """What everybody is shown for each query that somebody has."""
@@ -48,8 +51,7 @@ class Experiment:
             advance(1)
             return ranking
 
-        queries = sorted({query for user in self._world.users for role in ROLES for query in user.queries[role]})
-        return dict(zip(queries, await each(search, queries), strict=True))
+        return dict(zip(self.queries, await each(search, self.queries), strict=True))
 
     def sessions(self, arm: Arm, shown: dict[int, Ranking], repeats: int) -> list[Recorded]:
         """Each user types each learned query `repeats` times and clicks by taste and place."""
@@ -77,10 +79,6 @@ class Experiment:
         rankings = iter(await each(search, asked))
         return [{query: next(rankings) for query in _queries(user)} for user in self._world.users]
 
-    def searches(self) -> int:
-        """How many searches `personal_rankings` makes."""
-        return sum(len(_queries(user)) for user in self._world.users)
-
     async def _search(self, collection: str, query: int, user_id: str, limit: int) -> Ranking:
         vector = self._world.query_vectors[query]
         results = await self._client.search(collection, vector, user_id=user_id, limit=limit)
@@ -98,15 +96,6 @@ class Experiment:
                 for rank, row in enumerate(shown, start=1)
             ],
         )
-
-
-def scores(world: World, role: str, rankings: Sequence[dict[int, Ranking]]) -> list[float]:
-    """For each user with queries of this role, the mean NDCG@10 over them; `rankings` has an entry for each user."""
-    return [
-        fmean(ndcg(ranking[query], user.relevant[query]) for query in user.queries[role])
-        for user, ranking in zip(world.users, rankings, strict=True)
-        if user.queries[role]
-    ]
 
 
 def _queries(user: User) -> list[int]:

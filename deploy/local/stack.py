@@ -46,7 +46,7 @@ class Stack:
         `milvus` is "lite" (a file, kept by the improvement service), "server" (one of its own) or the URI of a server.
         Settings are named as the services name them, without their prefix: `{"SECONDS_INTERVAL": "60"}`.
         """
-        self._folder = folder.resolve()
+        self.folder = folder.resolve()
         self._milvus = milvus
         self._database = database
         self._settings = (clickstream_settings, improvement_settings)
@@ -65,15 +65,15 @@ class Stack:
 
     def start(self) -> None:
         """Start everything and wait until it is healthy; raises `StartFailed`, and then nothing is left running."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as starting:
             if not self.mongo_uri:
-                self.mongo_uri = starting.enter_context(Mongod(self._folder)).uri
+                self.mongo_uri = starting.enter_context(Mongod(self.folder)).uri
             self.milvus_uri = self._start_milvus(starting)
             clickstream, improvement = self._settings
             self.clickstream = Service(
                 "clickstream",
-                self._folder,
+                self.folder,
                 {
                     "MONGO_URI": self.mongo_uri,
                     "MONGO_DATABASE": f"{self._database}_clickstream",
@@ -84,7 +84,7 @@ class Stack:
             starting.callback(self.clickstream.stop)
             self.improvement = Service(
                 "improvement",
-                self._folder,
+                self.folder,
                 {
                     "MONGO_URI": self.mongo_uri,
                     "MONGO_DATABASE": f"{self._database}_improvement",
@@ -114,14 +114,14 @@ class Stack:
             "improvement": self.improvement.address,
             "MongoDB": self.mongo_uri,
             "Milvus": self.milvus_uri,
-            "data and logs": str(self._folder),
+            "data and logs": str(self.folder),
         }
 
     def _start_milvus(self, starting: ExitStack) -> str:
         if self._milvus == LITE:
-            return str(self._folder / "milvus.db")
+            return str(self.folder / "milvus.db")
         if self._milvus == SERVER:
-            return starting.enter_context(MilvusServer(self._folder)).uri
+            return starting.enter_context(MilvusServer(self.folder)).uri
         return self._milvus
 
 

@@ -54,7 +54,7 @@ class World:
     users: Sequence[User]
     item_vectors: Vectors
     query_vectors: Vectors
-    simulated_people: bool
+    simulated: bool
 
 
 def load(folder: Path) -> World:
@@ -70,7 +70,7 @@ def load(folder: Path) -> World:
         users=[_user(entry) for entry in content["users"]],
         item_vectors=item_vectors,
         query_vectors=query_vectors,
-        simulated_people=folder.resolve() == CATALOGUE.resolve(),
+        simulated=folder.resolve() == CATALOGUE.resolve(),
     )
 
 
