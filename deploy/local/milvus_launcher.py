@@ -1,4 +1,4 @@
-"""Turns into a Milvus server: `PYTHON_OF_MILVUS milvus_launcher.py FOLDER PORT HEALTH_PORT`.
+"""Turns into a Milvus server: `PYTHON_OF_MILVUS milvus_launcher.py FOLDER PORT HEALTH_PORT ETCD_PORT ETCD_PEER_PORT`.
 
 Run by the Python that the package `milvus` (2.3.5) is installed for. Its own command, `milvus-server`, stays in front
 of the server as a second process, and a tether holds one process only: so this one *becomes* the server.
@@ -12,19 +12,40 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+# The embedded etcd listens on its usual ports whatever Milvus is told, so that a second server on a machine crashes.
+ETCD = """\
+name: default
+data-dir: {folder}/data/etcd.data
+listen-client-urls: http://127.0.0.1:{etcd_port}
+advertise-client-urls: http://127.0.0.1:{etcd_port}
+listen-peer-urls: http://127.0.0.1:{peer_port}
+initial-advertise-peer-urls: http://127.0.0.1:{peer_port}
+initial-cluster: default=http://127.0.0.1:{peer_port}
+log-outputs: [{folder}/logs/etcd.log]
+"""
+PARTS = ("proxy", "rootCoord", "queryCoord", "queryNode", "dataCoord", "dataNode", "indexNode")
+
 
 def main() -> None:
     from milvus import MilvusServer, MilvusServerConfig  # type: ignore[import-not-found]  # noqa: PLC0415
 
-    folder, port, health_port = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    folder = Path(sys.argv[1])
+    port, health_port, etcd_port, peer_port = (int(argument) for argument in sys.argv[2:])
     # The package unpacks 500 MB of libraries into each data folder; once for all of them is enough.
     libraries = Path(sys.prefix) / "milvus-bin"
     libraries.mkdir(exist_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "bin").exists():
         (folder / "bin").symlink_to(libraries)
+    etcd = folder / "etcd.yaml"
+    etcd.write_text(ETCD.format(folder=folder, etcd_port=etcd_port, peer_port=peer_port), encoding="utf-8")
+    os.environ["ETCD_CONFIG_PATH"] = str(etcd)
 
-    config = MilvusServerConfig(data_dir=str(folder), proxy_port=port)
+    config = MilvusServerConfig(data_dir=str(folder), proxy_port=port, etcd_port=etcd_port)
+    for part in PARTS:
+        config.set(f"{part}.ip", "127.0.0.1")
+    # Seconds until a start after a kill no longer waits for the one that was killed; 30 otherwise.
+    config.set("common.session.ttl", 5)
     server = MilvusServer(config, wait_for_started=False)
     server.webservice_port = health_port
     subprocess.Popen = _become  # type: ignore[assignment, misc]

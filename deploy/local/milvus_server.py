@@ -32,8 +32,9 @@ class MilvusServer:
             raise StartFailed("no milvus-server: run `make test` once, or set TIDELINE_MILVUS_SERVER")
         python = command.with_name("python")
         for attempts_left in reversed(range(ATTEMPTS)):
-            self._port, self._health_port = free_port(), free_port()
-            launch = [str(python), str(LAUNCHER), str(folder / "milvus"), str(self._port), str(self._health_port)]
+            ports = [free_port() for _ in range(4)]
+            self._port, self._health_port = ports[:2]
+            launch = [str(python), str(LAUNCHER), str(folder.resolve() / "milvus"), *map(str, ports)]
             self._process = Process(launch, folder / "milvus.log")
             try:
                 self._wait(time.monotonic() + patience)
@@ -55,7 +56,7 @@ class MilvusServer:
         return self._process.pid
 
     def stop(self) -> None:
-        # Left alone it takes half a minute to say goodbye to the parts of itself; its own command waits one second.
+        # With collections loaded it may never end by itself. Nothing is lost: what was acknowledged is in its log.
         self._process.stop(grace=2)
 
     def __enter__(self) -> Self:

@@ -65,7 +65,11 @@ class Service:
 
     def _environment(self, address: str) -> dict[str, str]:
         settings = {"LISTEN": address, **self._settings}
-        return {f"{self.name.upper()}_{setting}": value for setting, value in settings.items()}
+        return {
+            **{f"{self.name.upper()}_{setting}": value for setting, value in settings.items()},
+            # Where the libraries inside Milvus Lite write their logs; the system's temporary folder otherwise.
+            "GLOG_log_dir": str(self._log.parent),
+        }
 
 
 def _wait_until_healthy(process: Process, address: str, deadline: float) -> None:
