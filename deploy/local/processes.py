@@ -73,6 +73,9 @@ class Process:
 
     def kill(self) -> int:
         self._popen.kill()
+        return self.wait()
+
+    def wait(self) -> int:
         return self._popen.wait()
 
 
