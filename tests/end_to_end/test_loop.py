@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from deploy.local.client import Client
 from deploy.local.world import Vectors, World
 from tideline.clickstream.v1 import batch_service_pb2, event_pb2, session_service_pb2
 from tideline.improvement.v1 import object_service_pb2, search_service_pb2
+
+if TYPE_CHECKING:
+    from deploy.local.client import Client
 
 Results = Sequence[search_service_pb2.ScoredObject]
 
