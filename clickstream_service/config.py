@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, MongoDsn
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -28,6 +28,8 @@ class Settings(BaseSettings):
     """Address and port to serve on; port 0 takes a free one, which the log names."""
     stop_grace: timedelta = timedelta(seconds=10)
     """How long calls that are under way may go on after SIGTERM."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """What is logged, at least."""
 
     max_age: PositiveTime = timedelta(hours=12)
     """Sessions and events from longer ago are refused."""

@@ -6,7 +6,7 @@ Fields are named as in the contract. MongoDB keeps times to the millisecond: wha
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from clickstream_service.domain.event import Event, EventFlag
@@ -20,7 +20,6 @@ RECORDED: Final = dict.fromkeys(
 )
 """The fields that `recorded` reads, as a projection."""
 
-_EPOCH: Final = datetime.fromtimestamp(0, UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
@@ -95,11 +94,6 @@ def from_irrelevance(irrelevance: Irrelevance) -> Document:
     return {"reason": irrelevance.reason, "at": irrelevance.marked_at}
 
 
-def event_key(session_id: str, event_id: str) -> Document:
-    """Return the `_id` of an event."""
-    return {"s": session_id, "e": event_id}
-
-
 def from_event(event: Event, flags: tuple[EventFlag, ...]) -> Document:
     """Return the document of an event that came in with these flags."""
     document: Document = {
@@ -144,15 +138,6 @@ def created_at(document: Document) -> datetime:
     at: datetime = document["created_at"]
     rest = document.get("created_us")
     return at if rest is None else at + timedelta(microseconds=rest)
-
-
-def milliseconds(at: datetime) -> int:
-    """Return a time as MongoDB keeps it, in a form that fits into a page token."""
-    return (at - _EPOCH) // timedelta(milliseconds=1)
-
-
-def from_milliseconds(since_epoch: int) -> datetime:
-    return _EPOCH + timedelta(milliseconds=since_epoch)
 
 
 def _to_struct(document: Document | None) -> Struct | None:

@@ -1,0 +1,42 @@
+"""`tideline serve clickstream`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from clickstream_service.app import running
+from clickstream_service.config import Settings
+from tideline.rpc import logs
+from tideline.rpc.server import until_told_to_stop
+
+if TYPE_CHECKING:
+    import argparse
+
+    from tideline.cli import Commands
+
+_log = structlog.get_logger(__name__)
+
+
+def register(commands: Commands) -> None:
+    """Add the sub-commands of this service."""
+    serve = commands.add_service("clickstream", "record sessions and events, and hand out feedback")
+    serve.set_defaults(run=_serve)
+
+
+def _serve(_: argparse.Namespace) -> int:
+    """Serve until SIGTERM or SIGINT; everything that was taken is written by then."""
+    settings = Settings()
+    logs.configure(settings.log_level)
+    asyncio.run(_run(settings))
+    return 0
+
+
+async def _run(settings: Settings) -> None:
+    async with running(settings) as port:
+        _log.info("serving", service="clickstream", address=settings.listen, port=port)
+        await until_told_to_stop()
+        _log.info("stopping", service="clickstream")
+    _log.info("stopped", service="clickstream")

@@ -1,0 +1,27 @@
+"""Which times are taken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from clickstream_service.domain.errors import TimeOutOfRange
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLimits:
+    """How old what comes in may be, and how far ahead of the server's clock."""
+
+    max_age: timedelta
+    max_ahead: timedelta
+
+    def fault(self, created_at: datetime, now: datetime) -> TimeOutOfRange | None:
+        """Return what is wrong with a time; None when it is recent."""
+        if created_at < now - self.max_age:
+            return TimeOutOfRange(f"is more than {self.max_age} ago", field="created_at")
+        if created_at > now + self.max_ahead:
+            return TimeOutOfRange(f"is more than {self.max_ahead} ahead", field="created_at")
+        return None

@@ -1,0 +1,245 @@
+"""Messages of the contract to and from what the service works with."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from array import array
+from typing import TYPE_CHECKING, Final
+
+from clickstream_service.domain.errors import EventConflict, SessionConflict
+from clickstream_service.domain.event import Event, Stored
+from clickstream_service.domain.session import Recorded, SearchResult, Session, SessionFilter, SortBy, SortOrder
+from clickstream_service.rpc.structs import (
+    datetime_from_pb,
+    datetime_to_pb,
+    struct_from_pb,
+    struct_to_pb,
+    timedelta_from_pb,
+    timedelta_to_pb,
+)
+from tideline.clickstream.v1 import event_pb2, session_pb2
+from tideline.clickstream.v1 import session_service_pb2 as pb
+from tideline.common.v1.error_reason_pb2 import ErrorReason
+from tideline.errors import InvalidField, TidelineError
+from tideline.rpc.validation import first_violation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+_ASSIGNED_TO_SESSION: Final = ("batch_id", "session_number", "irrelevance")
+_ASSIGNED_TO_EVENT: Final = ("flags",)
+
+
+def checked_session_from_pb(message: session_pb2.Session, now: datetime) -> Session | InvalidField:
+    """Return the session, or the first rule of the contract that it breaks."""
+    return first_violation(message) or session_from_pb(message, now)
+
+
+def session_from_pb(message: session_pb2.Session, now: datetime) -> Session | InvalidField:
+    """Return a session that came in `now`; `message` loses what only the server may assign."""
+    content = _content(message, _ASSIGNED_TO_SESSION)
+    try:
+        created_at = datetime_from_pb(message.created_at, "created_at") if message.HasField("created_at") else now
+    except InvalidField as invalid:
+        return invalid
+    return Session(
+        session_id=message.session_id,
+        user_id=message.user_id,
+        query=_query_from_pb(message.search_query),
+        query_vector=_vector_from_pb(message.query_vector),
+        results=tuple(
+            SearchResult(
+                result.object_id,
+                result.rank or place,
+                result.score if result.HasField("score") else None,
+                struct_from_pb(result.meta) if result.HasField("meta") else None,
+            )
+            for place, result in enumerate(message.search_results, 1)
+        ),
+        search_meta=struct_from_pb(message.search_meta) if message.HasField("search_meta") else None,
+        payload_filter=struct_from_pb(message.payload_filter) if message.HasField("payload_filter") else None,
+        sort_by=tuple(SortBy(by.field, SortOrder(by.order)) for by in message.sort_by),
+        created_at=created_at,
+        collection=message.collection,
+        fingerprint=hashlib.sha256(content).digest(),
+        nbytes=len(content),
+    )
+
+
+def session_to_pb(session: Session) -> session_pb2.Session:
+    message = session_pb2.Session(
+        session_id=session.session_id,
+        user_id=session.user_id,
+        collection=session.collection,
+        batch_id=session.batch_id,
+        session_number=session.session_number,
+    )
+    if isinstance(session.query, str):
+        message.search_query.text = session.query
+    elif session.query is not None:
+        struct_to_pb(session.query, message.search_query.structured)
+    message.query_vector.extend(_vector_to_pb(session.query_vector))
+    for result in session.results:
+        shown = message.search_results.add(object_id=result.object_id, rank=result.rank, score=result.score)
+        if result.meta is not None:
+            struct_to_pb(result.meta, shown.meta)
+    if session.search_meta is not None:
+        struct_to_pb(session.search_meta, message.search_meta)
+    if session.payload_filter is not None:
+        struct_to_pb(session.payload_filter, message.payload_filter)
+    for by in session.sort_by:
+        message.sort_by.add(field=by.field, order=session_pb2.SortOrder.ValueType(by.order))
+    datetime_to_pb(session.created_at, message.created_at)
+    if session.irrelevance is not None:
+        message.irrelevance.reason = session.irrelevance.reason
+        datetime_to_pb(session.irrelevance.marked_at, message.irrelevance.marked_at)
+    return message
+
+
+def session_outcomes_to_pb(
+    messages: Sequence[session_pb2.Session], outcomes: Sequence[Recorded | TidelineError]
+) -> list[pb.SessionOutcome]:
+    """Say what became of each of these sessions."""
+    return [
+        _session_outcome_to_pb(message.session_id, outcome) for message, outcome in zip(messages, outcomes, strict=True)
+    ]
+
+
+def filter_from_pb(message: pb.ListSessionsRequest) -> SessionFilter:
+    """Return which sessions are asked for; raises `InvalidField`."""
+    return SessionFilter(
+        user_id=message.user_id if message.HasField("user_id") else None,
+        created_from=datetime_from_pb(message.created_from, "created_from")
+        if message.HasField("created_from")
+        else None,
+        created_before=datetime_from_pb(message.created_before, "created_before")
+        if message.HasField("created_before")
+        else None,
+        irrelevant=message.irrelevant if message.HasField("irrelevant") else None,
+    )
+
+
+def checked_events_from_pb(
+    session_id: str, messages: Sequence[event_pb2.Event], now: datetime
+) -> list[Event | InvalidField]:
+    """Return events that came in `now`, each of them or the first rule of the contract that it breaks."""
+    return [first_violation(message) or _event_from_pb(session_id, message, now) for message in messages]
+
+
+def event_to_pb(event: Event) -> event_pb2.Event:
+    message = event_pb2.Event(
+        event_id=event.event_id,
+        object_id=event.object_id,
+        event_types=event.event_types,
+        position=event.position,
+        flags=map(event_pb2.EventFlag.ValueType, event.flags),
+    )
+    if event.dwell is not None:
+        timedelta_to_pb(event.dwell, message.dwell)
+    if event.meta is not None:
+        struct_to_pb(event.meta, message.meta)
+    datetime_to_pb(event.created_at, message.created_at)
+    return message
+
+
+def event_outcomes_to_pb(
+    messages: Sequence[event_pb2.Event], outcomes: Sequence[Stored | TidelineError]
+) -> list[event_pb2.EventOutcome]:
+    """Say what became of each of these events."""
+    return [
+        _event_outcome_to_pb(message.event_id, outcome) for message, outcome in zip(messages, outcomes, strict=True)
+    ]
+
+
+def _session_outcome_to_pb(session_id: str, outcome: Recorded | TidelineError) -> pb.SessionOutcome:
+    if isinstance(outcome, Recorded):
+        return pb.SessionOutcome(
+            session_id=outcome.session_id,
+            status=pb.SESSION_STATUS_CREATED if outcome.created else pb.SESSION_STATUS_DUPLICATE,
+            batch_id=outcome.batch_id,
+            session_number=outcome.session_number,
+        )
+    conflict = isinstance(outcome, SessionConflict)
+    return pb.SessionOutcome(
+        session_id=session_id,
+        status=pb.SESSION_STATUS_CONFLICT if conflict else pb.SESSION_STATUS_REJECTED,
+        reason=_reason(outcome),
+        field=outcome.field,
+        message=str(outcome),
+    )
+
+
+def _event_outcome_to_pb(event_id: str, outcome: Stored | TidelineError) -> event_pb2.EventOutcome:
+    if isinstance(outcome, Stored):
+        return event_pb2.EventOutcome(
+            event_id=event_id,
+            status=event_pb2.EVENT_STATUS_DUPLICATE if outcome.duplicate else event_pb2.EVENT_STATUS_ACCEPTED,
+            flags=map(event_pb2.EventFlag.ValueType, outcome.flags),
+        )
+    conflict = isinstance(outcome, EventConflict)
+    return event_pb2.EventOutcome(
+        event_id=event_id,
+        status=event_pb2.EVENT_STATUS_CONFLICT if conflict else event_pb2.EVENT_STATUS_REJECTED,
+        reason=_reason(outcome),
+        field=outcome.field,
+        message=str(outcome),
+    )
+
+
+def _event_from_pb(session_id: str, message: event_pb2.Event, now: datetime) -> Event | InvalidField:
+    content = _content(message, _ASSIGNED_TO_EVENT)
+    try:
+        created_at = datetime_from_pb(message.created_at, "created_at") if message.HasField("created_at") else now
+    except InvalidField as invalid:
+        return invalid
+    return Event(
+        session_id=session_id,
+        event_id=message.event_id,
+        object_id=message.object_id,
+        event_types=tuple(message.event_types),
+        position=message.position if message.HasField("position") else None,
+        dwell=timedelta_from_pb(message.dwell) if message.HasField("dwell") else None,
+        meta=struct_from_pb(message.meta) if message.HasField("meta") else None,
+        created_at=created_at,
+        fingerprint=hashlib.sha256(content).digest(),
+        nbytes=len(content),
+    )
+
+
+def _content(message: session_pb2.Session | event_pb2.Event, assigned: Sequence[str]) -> bytes:
+    """Return what the client gave, as bytes that are alike when the content is.
+
+    Absent fields leave no trace in them, so that they stay the same when the contract grows, and what the server fills
+    in (an id, the time) makes no difference when a client sends it again.
+    """
+    for name in assigned:
+        message.ClearField(name)  # type: ignore[arg-type]
+    message.DiscardUnknownFields()
+    return message.SerializeToString(deterministic=True)
+
+
+def _query_from_pb(query: session_pb2.SearchQuery) -> str | dict[str, object] | None:
+    kind = query.WhichOneof("query")
+    if kind == "structured":
+        return struct_from_pb(query.structured)
+    return query.text if kind == "text" else None
+
+
+def _vector_from_pb(vector: Sequence[float]) -> bytes:
+    return _little_endian(array("f", vector)).tobytes()
+
+
+def _vector_to_pb(vector: bytes) -> array[float]:
+    return _little_endian(array("f", vector))
+
+
+def _little_endian(numbers: array[float]) -> array[float]:
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers
+
+
+def _reason(error: TidelineError) -> ErrorReason.ValueType:
+    return ErrorReason.Value(f"ERROR_REASON_{error.reason}")

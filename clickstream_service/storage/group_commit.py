@@ -1,0 +1,162 @@
+"""Group commit: what comes in while a write is under way goes out together in the next one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from tideline.errors import Overloaded, TidelineError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much goes into one write, and how much may wait for one; bytes are whatever `size` counts."""
+
+    items_per_write: int
+    bytes_per_write: int
+    waiting_items: int
+    waiting_bytes: int
+
+
+@dataclass(slots=True)
+class _Part(Generic[_T, _R]):
+    """What one caller wants written, as far as it fits into one write."""
+
+    items: Sequence[_T]
+    nbytes: int
+    results: asyncio.Future[Sequence[_R]]
+
+
+class GroupCommit(Generic[_T, _R]):
+    """Gathers the items of concurrent callers into writes, one at a time; each caller gets the results of its own.
+
+    A caller that goes away before its items are in a write takes them with it; later, they are written all the same.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[Sequence[_T]], Awaitable[Sequence[_R]]],
+        size: Callable[[_T], int],
+        limits: Limits,
+    ) -> None:
+        """`write` returns a result for each item in order, or raises for them all; `size` is that of an item."""
+        self._write = write
+        self._size = size
+        self._limits = limits
+        self._parts: deque[_Part[_T, _R]] = deque()
+        self._items = 0
+        self._bytes = 0
+        self._room = asyncio.Condition()
+        self._writer: asyncio.Task[None] | None = None
+
+    async def submit(self, items: Sequence[_T], *, patient: bool = False) -> list[_R]:
+        """Return the result of each item once it is written.
+
+        When too much is waiting, raises `Overloaded`, or waits for room when the caller is `patient`.
+        """
+        if self._full():
+            if not patient:
+                raise Overloaded("too much is waiting to be written")
+            async with self._room:
+                await self._room.wait_for(lambda: not self._full())
+        mine = list(self._divide(items))
+        for part in mine:
+            self._parts.append(part)
+            self._items += len(part.items)
+            self._bytes += part.nbytes
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write_all())
+        try:
+            written = await asyncio.gather(*(part.results for part in mine))
+        except BaseException:
+            # The first failure is the answer; nobody asks for the other parts any more.
+            for part in mine:
+                part.results.cancel()
+            raise
+        return [result for results in written for result in results]
+
+    async def close(self) -> None:
+        """Wait until everything that was submitted is written."""
+        while self._writer is not None:
+            await asyncio.wait([self._writer])
+
+    def _full(self) -> bool:
+        return self._items >= self._limits.waiting_items or self._bytes >= self._limits.waiting_bytes
+
+    def _divide(self, items: Sequence[_T]) -> Iterator[_Part[_T, _R]]:
+        """Cut what one caller brings into parts that fit into a write."""
+        loop, start, nbytes = asyncio.get_running_loop(), 0, 0
+        for index, item in enumerate(items):
+            size = self._size(item)
+            if index > start and not self._fits(index - start + 1, nbytes + size):
+                yield _Part(items[start:index], nbytes, loop.create_future())
+                start, nbytes = index, 0
+            nbytes += size
+        if start < len(items):
+            yield _Part(items[start:], nbytes, loop.create_future())
+
+    def _fits(self, items: int, nbytes: int) -> bool:
+        return items <= self._limits.items_per_write and nbytes <= self._limits.bytes_per_write
+
+    async def _write_all(self) -> None:
+        try:
+            while self._parts:
+                group = await self._next_group()
+                if group:
+                    await self._write_group(group)
+        finally:
+            self._writer = None
+
+    async def _next_group(self) -> list[_Part[_T, _R]]:
+        group: list[_Part[_T, _R]] = []
+        items = nbytes = 0
+        while self._parts:
+            part = self._parts[0]
+            wanted = not part.results.cancelled()
+            if wanted and group and not self._fits(items + len(part.items), nbytes + part.nbytes):
+                break
+            self._parts.popleft()
+            self._items -= len(part.items)
+            self._bytes -= part.nbytes
+            if wanted:
+                group.append(part)
+                items += len(part.items)
+                nbytes += part.nbytes
+        async with self._room:
+            self._room.notify_all()
+        return group
+
+    async def _write_group(self, group: list[_Part[_T, _R]]) -> None:
+        try:
+            results = await self._write([item for part in group for item in part.items])
+        except TidelineError as error:
+            _fail(group, error)
+            return
+        except Exception as error:  # noqa: BLE001 - the callers raise it
+            if len(group) == 1:
+                _fail(group, error)
+                return
+            # Whatever is wrong with one caller's items shall not fail the others.
+            for part in group:
+                await self._write_group([part])
+            return
+        start = 0
+        for part in group:
+            end = start + len(part.items)
+            if not part.results.done():
+                part.results.set_result(results[start:end])
+            start = end
+
+
+def _fail(group: Sequence[_Part[_T, _R]], error: Exception) -> None:
+    for part in group:
+        if not part.results.done():
+            part.results.set_exception(error)
