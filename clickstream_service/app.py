@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from clickstream_service.batches import Batches
+from clickstream_service.domain.feedback import FeedbackRules
 from clickstream_service.domain.times import TimeLimits
 from clickstream_service.events import Events
+from clickstream_service.feedback import Feedback
 from clickstream_service.rpc import server as rpc
 from clickstream_service.sessions import Sessions
 from clickstream_service.storage import indexes
 from clickstream_service.storage.database import Database
 from clickstream_service.storage.group_commit import Limits
+from clickstream_service.storage.mongo_batches import MongoBatches
 from clickstream_service.storage.mongo_events import MongoEvents
+from clickstream_service.storage.mongo_feedback import MongoFeedback
+from clickstream_service.storage.mongo_leases import MongoLeases
+from clickstream_service.storage.mongo_quiet import MongoQuiet
 from clickstream_service.storage.mongo_sessions import MongoSessions
+from clickstream_service.storage.mongo_settlements import MongoSettlements
+from clickstream_service.submission import QuietSubmission, Submissions
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
     from clickstream_service.config import Settings
 
@@ -38,21 +48,53 @@ async def running(settings: Settings, now: Callable[[], datetime] = utc_now) -> 
         stack.callback(database.close)
         await indexes.ensure(database)
 
-        sessions = MongoSessions(database, _session_writes(settings), now, _requeue_nothing)
+        queue = MongoFeedback(database)
+        stack.push_async_callback(queue.close)
+        quiet_for = settings.submit_after_quiet
+        sessions = MongoSessions(database, _session_writes(settings), now, queue.requeue_in, quiet_for)
         stack.push_async_callback(sessions.close)
-        events = MongoEvents(database, _event_writes(settings), _requeue_nothing)
+        events = MongoEvents(database, _event_writes(settings), queue.requeue_in)
         stack.push_async_callback(events.close)
 
         times = TimeLimits(settings.max_age, settings.max_ahead)
+        rules = _feedback_rules(settings)
+        feedback = Feedback(MongoLeases(database), MongoSettlements(database, rules), queue, rules)
+        stack.push_async_callback(feedback.close)
         use_cases = rpc.UseCases(
             sessions=Sessions(sessions, events, times, now),
             events=Events(events, sessions, times, now),
+            batches=Batches(MongoBatches(database), now),
+            submissions=Submissions(queue),
+            feedback=feedback,
         )
         server = rpc.build(use_cases, now)
         port = server.listen(settings.listen)
         await server.start()
         stack.push_async_callback(server.stop, settings.stop_grace.total_seconds())
+        if quiet_for is not None:
+            quiet = QuietSubmission(queue, MongoQuiet(database), quiet_for, settings.max_age, now)
+            await stack.enter_async_context(_in_background(quiet.run(settings.submit_every)))
         yield port
+
+
+@asynccontextmanager
+async def _in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def _feedback_rules(settings: Settings) -> FeedbackRules:
+    return FeedbackRules(
+        lease=settings.feedback_lease,
+        max_failures=settings.feedback_max_failures,
+        max_attempts=settings.feedback_max_attempts,
+        backoff=settings.feedback_backoff,
+        max_backoff=settings.feedback_max_backoff,
+    )
 
 
 def _session_writes(settings: Settings) -> Limits:
@@ -71,7 +113,3 @@ def _event_writes(settings: Settings) -> Limits:
         waiting_items=settings.waiting_events,
         waiting_bytes=settings.waiting_bytes,
     )
-
-
-async def _requeue_nothing(session_ids: object, transaction: object) -> None:
-    pass

@@ -36,6 +36,24 @@ class Settings(BaseSettings):
     max_ahead: PositiveTime = timedelta(minutes=5)
     """Sessions and events from further in the future are refused."""
 
+    feedback_lease: PositiveTime = timedelta(minutes=5)
+    """How long a worker holds a user's feedback without renewing, unless it asks for another time."""
+    feedback_max_failures: Positive = 5
+    """A session that failed this often is parked."""
+    feedback_max_attempts: Positive = 10
+    """A user whose lease expired this often in a row has what waits parked: it seems to end its workers."""
+    feedback_backoff: timedelta = timedelta(minutes=1)
+    """How long a user with a failed session waits to be leased again; twice as long after each further failure."""
+    feedback_max_backoff: timedelta = timedelta(hours=1)
+    """The longest such wait."""
+    submit_after_quiet: PositiveTime | None = None
+    """Sessions of users are submitted by themselves this long after their last event; not at all when unset.
+
+    Applies to sessions that are recorded while it is set.
+    """
+    submit_every: PositiveTime = timedelta(seconds=10)
+    """How often to look for sessions that are quiet by now."""
+
     sessions_per_write: Positive = 500
     """How many sessions are written in one transaction, at most."""
     events_per_write: Positive = 2_000

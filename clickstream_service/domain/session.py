@@ -100,6 +100,13 @@ class SessionWithEvents:
     events: tuple[Event, ...]
     truncated: bool
 
+    @property
+    def nbytes(self) -> int:
+        """Its size as a message, with room for what the server assigned."""
+        irrelevance = self.session.irrelevance
+        assigned = 128 if irrelevance is None else 128 + len(irrelevance.reason.encode())
+        return self.session.nbytes + assigned + sum(event.nbytes + 32 for event in self.events)
+
 
 @dataclass(frozen=True, slots=True)
 class SessionFilter:

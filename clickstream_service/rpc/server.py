@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from clickstream_service.rpc.batch_servicer import BatchServicer
+from clickstream_service.rpc.feedback_servicer import FeedbackServicer
 from clickstream_service.rpc.session_servicer import SessionServicer
-from tideline.clickstream.v1 import session_service_pb2
+from tideline.clickstream.v1 import batch_service_pb2, feedback_service_pb2, session_service_pb2
+from tideline.clickstream.v1.batch_service_pb2_grpc import add_BatchServiceServicer_to_server
+from tideline.clickstream.v1.feedback_service_pb2_grpc import add_FeedbackServiceServicer_to_server
 from tideline.clickstream.v1.session_service_pb2_grpc import add_SessionServiceServicer_to_server
 from tideline.rpc.server import Server
 
@@ -14,10 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from clickstream_service.batches import Batches
     from clickstream_service.events import Events
+    from clickstream_service.feedback import Feedback
     from clickstream_service.sessions import Sessions
+    from clickstream_service.submission import Submissions
 
-SERVICES: Final = (session_service_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name,)
+SERVICES: Final = (
+    session_service_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name,
+    batch_service_pb2.DESCRIPTOR.services_by_name["BatchService"].full_name,
+    feedback_service_pb2.DESCRIPTOR.services_by_name["FeedbackService"].full_name,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +37,15 @@ class UseCases:
 
     sessions: Sessions
     events: Events
+    batches: Batches
+    submissions: Submissions
+    feedback: Feedback
 
 
 def build(use_cases: UseCases, now: Callable[[], datetime]) -> Server:
     """Return a server that answers for all services of the clickstream contract."""
     server = Server(reflect=SERVICES)
     add_SessionServiceServicer_to_server(SessionServicer(use_cases.sessions, use_cases.events, now), server.grpc)
+    add_BatchServiceServicer_to_server(BatchServicer(use_cases.batches, use_cases.submissions), server.grpc)
+    add_FeedbackServiceServicer_to_server(FeedbackServicer(use_cases.feedback), server.grpc)
     return server

@@ -21,6 +21,12 @@ SESSIONS: Final = (
         partialFilterExpression={"irrelevant": {"$exists": True}},
     ),
     IndexModel([("batch_id", ASCENDING), ("session_number", ASCENDING)], name="of_batch_by_number", unique=True),
+    IndexModel(
+        [("user_id", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)],
+        name="submitted_of_user_oldest_first",
+        partialFilterExpression={"submitted": True},
+    ),
+    IndexModel([("check_at", ASCENDING)], name="to_look_at", partialFilterExpression={"check_at": {"$exists": True}}),
 )
 SESSION_EVENTS: Final = (
     IndexModel(
@@ -40,6 +46,25 @@ SESSION_BATCHES: Final = (
         unique=True,
         partialFilterExpression={"release_id": {"$exists": True}},
     ),
+    IndexModel([("state", ASCENDING), ("opened_at", DESCENDING), ("_id", DESCENDING)], name="by_state_newest_first"),
+)
+SESSIONS_FOR_IMPROVEMENT: Final = (
+    IndexModel([("user_id", ASCENDING), ("state", ASCENDING)], name="of_user_by_state"),
+    IndexModel([("state", ASCENDING)], name="by_state"),
+)
+USER_LEASES: Final = (
+    # `pending` leads although it is always true, since a query that names no other field would not use the index.
+    IndexModel(
+        [("pending", ASCENDING), ("available_at", ASCENDING)],
+        name="to_lease",
+        partialFilterExpression={"pending": True},
+    ),
+    IndexModel(
+        [("pending", ASCENDING), ("due_at", ASCENDING), ("_id", ASCENDING)],
+        name="pending_longest_first",
+        partialFilterExpression={"pending": True},
+    ),
+    IndexModel([("available_at", ASCENDING)], name="held", partialFilterExpression={"owner": {"$exists": True}}),
 )
 
 
@@ -50,4 +75,6 @@ async def ensure(database: Database) -> None:
         database.sessions.create_indexes(list(SESSIONS)),
         database.session_events.create_indexes(list(SESSION_EVENTS)),
         database.session_batches.create_indexes(list(SESSION_BATCHES)),
+        database.sessions_for_improvement.create_indexes(list(SESSIONS_FOR_IMPROVEMENT)),
+        database.user_leases.create_indexes(list(USER_LEASES)),
     )

@@ -18,7 +18,7 @@ from clickstream_service.storage.transactions import in_transaction
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from motor.motor_asyncio import AsyncIOMotorClientSession
 
@@ -33,8 +33,19 @@ READ_AT_ONCE: Final = 100
 class MongoSessions:
     """The collection `sessions`, and the count of the open batch in `session_batches`."""
 
-    def __init__(self, database: Database, limits: Limits, now: Callable[[], datetime], requeue_in: Requeue) -> None:
-        """`requeue_in` queues the users of submitted sessions again, in the transaction that it is given."""
+    def __init__(
+        self,
+        database: Database,
+        limits: Limits,
+        now: Callable[[], datetime],
+        requeue_in: Requeue,
+        quiet_for: timedelta | None,
+    ) -> None:
+        """`requeue_in` queues the users of submitted sessions again, in the transaction that it is given.
+
+        With `quiet_for`, sessions of users are submitted by themselves when they have been quiet for so long.
+        """
+        self._quiet_for = quiet_for
         self._database = database
         self._now = now
         self._requeue_in = requeue_in
@@ -139,6 +150,8 @@ class MongoSessions:
         for session in sessions:
             number += 1
             inserts.append(documents.from_session(session, batch_id, number))
+            if self._quiet_for is not None and session.user_id:
+                inserts[-1]["check_at"] = session.created_at + self._quiet_for
             recorded[session.session_id] = Recorded(
                 created=True,
                 session_id=session.session_id,

@@ -1,0 +1,40 @@
+"""Batches as messages of the contract."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from clickstream_service.domain.batch import BatchState
+from clickstream_service.rpc import convert
+from clickstream_service.rpc.structs import datetime_to_pb
+from tideline.clickstream.v1 import batch_service_pb2 as pb
+
+if TYPE_CHECKING:
+    from clickstream_service.domain.batch import Batch
+    from clickstream_service.domain.session import SessionWithEvents
+
+
+def state_from_pb(state: pb.BatchState.ValueType) -> BatchState | None:
+    """Return a state to look for; None for any."""
+    return BatchState(state) if state else None
+
+
+def batch_to_pb(batch: Batch) -> pb.Batch:
+    message = pb.Batch(
+        batch_id=batch.batch_id,
+        state=pb.BatchState.ValueType(batch.state),
+        session_count=batch.session_count,
+        release_id=batch.release_id,
+    )
+    datetime_to_pb(batch.opened_at, message.opened_at)
+    if batch.released_at is not None:
+        datetime_to_pb(batch.released_at, message.released_at)
+    return message
+
+
+def session_with_events_to_pb(content: SessionWithEvents) -> pb.SessionWithEvents:
+    return pb.SessionWithEvents(
+        session=convert.session_to_pb(content.session),
+        events=map(convert.event_to_pb, content.events),
+        events_truncated=content.truncated,
+    )

@@ -1,0 +1,71 @@
+"""`FeedbackService`: unpack, one call, pack."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Final
+
+from clickstream_service.rpc import convert_feedback as convert
+from clickstream_service.rpc import cursors
+from clickstream_service.rpc.chunks import chunks
+from tideline.clickstream.v1 import feedback_service_pb2 as pb
+from tideline.clickstream.v1.feedback_service_pb2_grpc import FeedbackServiceServicer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import grpc
+
+    from clickstream_service.feedback import Feedback
+
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+USERS: Final = 100
+EVENTS: Final = 10_000
+
+
+class FeedbackServicer(FeedbackServiceServicer):
+    """Answers calls of `FeedbackService`."""
+
+    def __init__(self, feedback: Feedback) -> None:
+        self._feedback = feedback
+
+    async def LeaseFeedback(
+        self, request: pb.LeaseFeedbackRequest, context: Context
+    ) -> AsyncIterator[pb.LeaseFeedbackResponse]:
+        leased = self._feedback.lease(request.owner, request.max_users or USERS, convert.duration_from_pb(request))
+        async with aclosing(leased) as leases:
+            async for lease in leases:
+                sessions = self._feedback.sessions(lease, request.events_limit or EVENTS)
+                async for chunk, last in chunks(sessions, lambda session: session.content.nbytes):
+                    yield pb.LeaseFeedbackResponse(
+                        lease=convert.lease_to_pb(lease), sessions=map(convert.session_to_pb, chunk), last=last
+                    )
+
+    async def RenewLease(self, request: pb.RenewLeaseRequest, context: Context) -> pb.RenewLeaseResponse:
+        renewal = await self._feedback.renew(convert.leases_from_pb(request.leases), convert.duration_from_pb(request))
+        return convert.renewal_to_pb(renewal)
+
+    async def SettleFeedback(self, request: pb.SettleFeedbackRequest, context: Context) -> pb.SettleFeedbackResponse:
+        settlement = await self._feedback.settle(
+            request.lease.user_id, request.lease.fence, [convert.outcome_from_pb(each) for each in request.outcomes]
+        )
+        return pb.SettleFeedbackResponse(pending_again=settlement.pending_again, parked=settlement.parked)
+
+    async def ReleaseLease(self, request: pb.ReleaseLeaseRequest, context: Context) -> pb.ReleaseLeaseResponse:
+        return pb.ReleaseLeaseResponse(released=await self._feedback.release(convert.leases_from_pb(request.leases)))
+
+    async def RequeueUsers(self, request: pb.RequeueUsersRequest, context: Context) -> pb.RequeueUsersResponse:
+        return pb.RequeueUsersResponse(requeued=await self._feedback.requeue(request.user_ids))
+
+    async def ListPending(self, request: pb.ListPendingRequest, context: Context) -> pb.ListPendingResponse:
+        users, more = await self._feedback.pending(cursors.after(request), request.page_size or USERS)
+        return pb.ListPendingResponse(
+            users=map(convert.pending_to_pb, users),
+            next_page_token=cursors.token(request, users[-1].due_at, users[-1].user_id) if more else "",
+        )
+
+    async def GetFeedbackCounts(
+        self, request: pb.GetFeedbackCountsRequest, context: Context
+    ) -> pb.GetFeedbackCountsResponse:
+        return convert.counts_to_pb(await self._feedback.counts())
