@@ -17,7 +17,6 @@ from improvement_service.adjust.similarity import (
     inverse_lengths,
     length,
     shares,
-    similarities,
     sum_of_row,
     weighted_sum_of_row,
 )
@@ -30,10 +29,11 @@ if TYPE_CHECKING:
     from improvement_service.adjust.chunks import Chunk, Doubles
     from improvement_service.adjust.evidence import Aggregation, Evidence, Floats, Indices
 
-NOISE = 1e-6
-"""Below this share of the evidence its tangent is rounding, and has no direction."""
-
 HEAVIEST = 1e12
+"""An item's weights are scaled down to this in all: float32 can square what they make, and no turn grows with more."""
+
+STEEPEST = 5.0
+"""eta is at most this over the sum of an item's |weights|: what remains when heavy weights cancel is no direction."""
 
 
 class BoundedRotation:
@@ -44,8 +44,8 @@ class BoundedRotation:
         e = sum w q - gamma sum theta q;  t = e - (e.v) v;  phi = min(eta |t|, rho);  v' = cos(phi) v + sin(phi) t/|t|
 
     COSINE and DOT: the length of the row is kept. EUCLID: a straight step of min(eta |e|, rho |x|) along
-    e = sum w (q - x) - gamma sum theta (q - x), with q as it is. In no metric does a row move beyond the direction
-    (EUCLID: the weighted mean) that its evidence points to, so more clicks on a perfect match cannot spoil it.
+    e = sum w (q - x) - gamma sum theta (q - x), with q as it is. No row moves beyond what its evidence points to (phi
+    is at most |t|/|e|; in EUCLID the step ends at the weighted mean): many clicks on a near match cannot spoil it.
 
     The step along the gradient of Rocchio's relevance feedback (1971), on the sphere, with a trust region.
 
@@ -76,57 +76,70 @@ class BoundedRotation:
         """Return the new rows, [R, D] float32; rows without evidence are byte-identical."""
         entries = Entries.of(evidence)
         weight = np.where(entries.positive, entries.weight, -self.gamma * entries.weight)
-        weight = _within_float32(entries.item, weight)
-        moved = evidence.vectors.astype(np.float32)
-        for chunk in cut(evidence, entries, weight, self.device):
-            moved[chunk.rows] = finite_or(self._move(chunk), chunk.x).cpu().numpy()
-        return moved
+        weight = _bounded(entries.item, weight)
+        moved = torch.from_numpy(evidence.vectors.astype(np.float32))
+        for chunk in cut(moved, evidence, entries, weight, self.device):
+            moved[chunk.rows] = finite_or(self._move(chunk), chunk.x).cpu()
+        return moved.numpy()
 
     def _move(self, chunk: Chunk) -> Tensor:
-        weight, at = chunk.weight[chunk.entry], chunk.of_pairs(chunk.x)
-        if chunk.has_parts:
-            near = similarities(self.metric, at, chunk.q)
-            weight = weight * shares(self.aggregation, chunk, near, self.temperature)
+        q, at = chunk.queries.index_select(0, chunk.session), chunk.of_pairs(chunk.x)
+        weight = chunk.weight[chunk.entry]
         if self.metric is Metric.EUCLID:
-            towards = weighted_sum_of_row(chunk, weight, chunk.q - at)
-            return step_towards(chunk.x, towards, sum_of_row(chunk, weight), self.eta, self.rho)
-        # A query without a direction weighs nothing: its weight is multiplied by 0.
-        towards = weighted_sum_of_row(chunk, weight * inverse_lengths(chunk.q), chunk.q)
-        return rotate_towards(chunk.x, towards, self.eta, self.rho)
+            # The difference first: |x|^2 - 2 x.q + |q|^2 loses what is near.
+            apart = q - at
+            weight = weight * shares(self.aggregation, chunk, -length(apart).double(), self.temperature)
+            towards, pull = weighted_sum_of_row(chunk, weight, apart), sum_of_row(chunk, weight)
+            return step_towards(chunk.x, towards, pull, self._rate(chunk, weight), self.rho)
+        inverse, inverse_q = inverse_lengths(chunk.x), inverse_lengths(chunk.queries)[chunk.session]
+        near = dot(at, q).double()
+        along = near * inverse[chunk.row] * inverse_q
+        similarity = along if self.metric is Metric.COSINE else near
+        weight = weight * shares(self.aggregation, chunk, similarity, self.temperature)
+        # A query without a direction weighs nothing: its inverse length is 0.
+        towards = weighted_sum_of_row(chunk, weight * inverse_q, chunk.queries, chunk.session)
+        ahead = sum_of_row(chunk, weight * along)
+        return rotate_towards(chunk.x, inverse, towards, ahead, self._rate(chunk, weight), self.rho)
+
+    def _rate(self, chunk: Chunk, weight: Tensor) -> Tensor:
+        """Return eta [R] for the rows, given the weights of the pairs [P]."""
+        return (STEEPEST / sum_of_row(chunk, weight.abs())).clamp(max=self.eta)
 
 
-def _within_float32(item: Indices, weight: Doubles) -> Doubles:
-    """Scale the weights of items that have more than `HEAVIEST` in all: they turn as far as they may either way."""
+def rotate_towards(x: Tensor, inverse: Tensor, e: Tensor, ahead: Tensor, eta: Tensor, rho: float) -> Tensor:  # noqa: PLR0917
+    """Turn each row of `x` [N, D] towards its evidence `e` [N, D] by at most `rho` radians, keeping its length.
+
+    `inverse` [N] is 1/|x|, or 0 for rows that have no direction and stay; `ahead` [N] is e.v, with v = x/|x|; `eta` [N].
+
+        t = e - (e.v) v;  phi = min(eta |t|, rho, |t|/|e|);  x' = |x| (cos(phi) v + sin(phi) t/|t|)
+
+    written as x' = a x + b e with a, b from lengths alone: |t|^2 = |e|^2 - (e.v)^2. That loses digits where e and v are
+    near parallel, but there phi is as small, so the length is kept all the same.
+    """
+    size = length(e).double()
+    across = (size.square() - ahead.square()).clamp_min(0.0).sqrt()
+    turns = (across > 0) & (inverse > 0)
+    phi = torch.minimum(eta * across, across / size).clamp(max=rho)
+    sideways = phi.sin() / across
+    a = torch.where(turns, phi.cos() - sideways * ahead, 1.0).to(x.dtype)
+    b = torch.where(turns, sideways / inverse, 0.0).to(x.dtype)
+    return (a[:, None] * x).addcmul_(e, b[:, None])
+
+
+def step_towards(x: Tensor, e: Tensor, pull: Tensor, eta: Tensor, rho: float) -> Tensor:
+    """Move each row of `x` [N, D] along its evidence `e` [N, D] by min(eta |e|, rho |x|).
+
+    `eta` [N]; `pull` [N] is the sum of the weights in `e`: where it is positive, a step ends at x + e / pull at most, the
+    weighted mean of the queries.
+    """
+    norm = length(e).double()
+    mean = torch.where(pull > 0, norm / pull, torch.inf)
+    step = torch.minimum(torch.minimum(eta * norm, mean), rho * length(x))
+    return x.addcmul(e, torch.where(norm > 0, step / norm, 0.0).to(x.dtype)[:, None])
+
+
+def _bounded(item: Indices, weight: Doubles) -> Doubles:
+    """Scale down the weights [E] of each item to at most `HEAVIEST` in all."""
     _, inverse = np.unique(item, return_inverse=True)
     total = np.bincount(inverse, weights=np.abs(weight))[inverse]
     return weight / np.maximum(total / HEAVIEST, 1.0)
-
-
-def rotate_towards(x: Tensor, e: Tensor, eta: float, rho: float) -> Tensor:
-    """Turn each row of `x` [N, D] towards its evidence `e` [N, D] by at most `rho` radians, keeping its length.
-
-    v = x/|x|;  t = e - (e.v) v;  phi = min(eta |t|, rho, angle(v, e));  x' = |x| (cos(phi) v + sin(phi) t/|t|)
-    """
-    inverse = inverse_lengths(x)
-    along = dot(e, x) * inverse
-    t = torch.addcmul(e, x, (along * inverse)[:, None], value=-1)
-    # Once more: the first pass leaves rounding of the size of e, which is much of t when t is small.
-    t.addcmul_(x, (dot(t, x) * inverse.square())[:, None], value=-1)
-    norm = length(t)
-    phi = torch.minimum(eta * norm, torch.atan2(norm, along)).clamp(max=rho)
-    turns = (norm > NOISE * along.abs()) & (inverse > 0)
-    phi = torch.where(turns, phi, 0.0)
-    sideways = torch.where(turns, phi.sin() / (norm * inverse), 0.0)
-    return (phi.cos()[:, None] * x).addcmul_(t, sideways[:, None])
-
-
-def step_towards(x: Tensor, e: Tensor, pull: Tensor, eta: float, rho: float) -> Tensor:
-    """Move each row of `x` [N, D] along its evidence `e` [N, D] by at most rho |x|.
-
-    `pull` [N] is the sum of the weights in `e`: where it is positive, x + e / pull is the weighted mean of the queries.
-    """
-    norm = length(e)[:, None]
-    limit = rho * length(x)[:, None]
-    mean = torch.where(pull[:, None] > 0, norm / pull[:, None], torch.inf)
-    step = torch.minimum(torch.minimum(eta * norm, mean), limit)
-    return torch.where(norm > 0, x + step / norm * e, x)

@@ -49,18 +49,19 @@ class Entries:
 class Chunk:
     """Some items with all their rows [R] and entries [E], and a pair [P] for each row and entry of the same item.
 
-    Pairs are sorted by row, then entry. `row` and `entry` [P] say what a pair is made of, `q` [P, D] is its query;
-    `row_start` [R] is where a row's pairs begin and `pairs_of_row` [R] how many there are; `by_entry` [P] sorts pairs
-    by entry and `parts` [E] says how many each has. `rows` [R] are numbers of `Evidence.vectors`, `x` [R, D] are these
-    rows, `weight` [E] is each entry's coefficient.
+    Pairs are sorted by row, then entry. `row`, `entry` and `session` [P] say what a pair is made of, the latter as a
+    row of `queries` [S, D]; `row_start` [R] is where a row's pairs begin and `pairs_of_row` [R] how many there are;
+    `by_entry` [P] sorts pairs by entry and `parts` [E] says how many each has. `x` [R, D] are the vectors, `rows` says
+    where they are from, `weight` [E] is each entry's coefficient.
     """
 
-    rows: Indices
+    rows: slice | Tensor
     x: Tensor
+    queries: Tensor
     weight: Tensor
-    q: Tensor
     row: Tensor
     entry: Tensor
+    session: Tensor
     row_start: Tensor
     pairs_of_row: Tensor
     by_entry: Tensor
@@ -73,11 +74,16 @@ class Chunk:
 
     def of_pairs(self, x: Tensor) -> Tensor:
         """Return the row of each pair, [P, D], from rows `x` [R, D]."""
-        return x[self.row] if len(self.row) > len(x) else x
+        return x.index_select(0, self.row) if len(self.row) > len(x) else x
 
 
-def cut(evidence: Evidence, entries: Entries, weight: Doubles, device: torch.device) -> Iterator[Chunk]:
-    """Yield chunks that cover every item with an entry once; `weight` [E] is a finite coefficient for each entry."""
+def cut(
+    vectors: Tensor, evidence: Evidence, entries: Entries, weight: Doubles, device: torch.device
+) -> Iterator[Chunk]:
+    """Yield chunks that cover every item with an entry once.
+
+    `vectors` [R, D] are the evidence's, `weight` [E] is a finite coefficient for each of `entries`.
+    """
     items, entry_start, entry_count = np.unique(entries.item, return_index=True, return_counts=True)
     by_item = np.argsort(evidence.item_of_row, kind="stable")
     row_start = np.searchsorted(evidence.item_of_row[by_item], items)
@@ -89,19 +95,20 @@ def cut(evidence: Evidence, entries: Entries, weight: Doubles, device: torch.dev
         end = min(max(reached, start + 1), start + ITEMS, len(items))
         here = slice(start, end)
         start = end
-        rows = by_item[_ranges(row_start[here], part_count[here])]
+        rows = _as_slice(by_item[_ranges(row_start[here], part_count[here])])
         entries_of_row = np.repeat(entry_count[here], part_count[here])
         first_entry = np.repeat(np.cumsum(entry_count[here]) - entry_count[here], part_count[here])
         entry = _ranges(first_entry, entries_of_row)
-        offset = entry_start[here][0]
-        total = int(entry_count[here].sum())
+        said = slice(int(entry_start[here][0]), int(entry_start[here][0] + entry_count[here].sum()))
+        sessions, session = np.unique(entries.session[said], return_inverse=True)
         yield Chunk(
             rows=rows,
-            x=torch.from_numpy(evidence.vectors[rows]).to(device),
-            weight=torch.from_numpy(weight[offset : offset + total].astype(np.float32)).to(device),
-            q=torch.from_numpy(evidence.queries[entries.session[offset + entry]]).to(device),
-            row=torch.from_numpy(np.repeat(np.arange(len(rows)), entries_of_row)).to(device),
+            x=vectors[rows].to(device),
+            queries=torch.from_numpy(evidence.queries[sessions]).to(device),
+            weight=torch.from_numpy(weight[said].astype(np.float32)).to(device),
+            row=torch.from_numpy(np.repeat(np.arange(len(entries_of_row)), entries_of_row)).to(device),
             entry=torch.from_numpy(entry).to(device),
+            session=torch.from_numpy(session[entry]).to(device),
             row_start=torch.from_numpy(np.cumsum(entries_of_row) - entries_of_row).to(device),
             pairs_of_row=torch.from_numpy(entries_of_row).to(device),
             by_entry=torch.from_numpy(np.argsort(entry, kind="stable")).to(device),
@@ -119,3 +126,10 @@ def _ranges(start: Indices, count: Indices) -> Indices:
     begin = np.cumsum(count) - count
     ranges: Indices = np.repeat(start - begin, count) + np.arange(int(count.sum()))
     return ranges
+
+
+def _as_slice(rows: Indices) -> slice | Tensor:
+    """Return a slice where rows follow one another, which spares the copies, else the indices."""
+    if rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return torch.from_numpy(rows)

@@ -1,7 +1,8 @@
-"""Similarities of rows and queries, how the parts of an object share them, and sums over pairs.
+"""Lengths and products of rows, how the parts of an object share an entry, and sums over pairs.
 
-All of it works row by row in a fixed order and without atomics, so a row's bits do not depend on what else is computed
-beside it, on a CPU or on CUDA.
+Sums go over a row in a fixed order and without atomics, and numbers of rows and pairs are worked out in float64: a
+vectorised exp or sin differs by a bit in the last few numbers of a tensor, which rounding to float32 then hides. So a
+row's bits do not depend on what is computed beside it, on a CPU or on CUDA.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import embedding_bag
 
-from improvement_service.adjust.evidence import Aggregation, Metric
+from improvement_service.adjust.evidence import Aggregation
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,20 +46,6 @@ def directions(x: Tensor) -> Tensor:
     return x * inverse_lengths(x)[:, None]
 
 
-def similarities(metric: Metric, x: Tensor, q: Tensor) -> Tensor:
-    """Return the similarity [P] of the rows of `x` and `q`, [P, D] each; higher is nearer.
-
-    COSINE: x.q / |x||q|; DOT: x.q; EUCLID: -|x - q| (the difference first: |x|^2 - 2 x.q + |q|^2 loses what is near).
-    """
-    match metric:
-        case Metric.COSINE:
-            return dot(x, q) * inverse_lengths(x) * inverse_lengths(q)
-        case Metric.DOT:
-            return dot(x, q)
-        case Metric.EUCLID:
-            return -length(x - q)
-
-
 def shares(aggregation: Aggregation, chunk: Chunk, s: Tensor, temperature: float) -> Tensor:
     """Return how much of an entry each pair bears, [P], given the similarities `s` [P]; they add up to 1 in an entry.
 
@@ -82,7 +69,7 @@ def sum_of_entry(chunk: Chunk, values: Tensor) -> Tensor:
 
 def sum_of_row(chunk: Chunk, values: Tensor) -> Tensor:
     """Sum `values` [P] over the pairs of each row, [R]."""
-    if len(values) == len(chunk.rows):
+    if len(values) == len(chunk.x):
         return values
     return torch.segment_reduce(values, "sum", lengths=chunk.pairs_of_row)
 
@@ -93,7 +80,7 @@ def weighted_sum_of_row(chunk: Chunk, weights: Tensor, vectors: Tensor, which: T
     `weights` [P]; `vectors` [P, D], or [N, D] with `which` [P] naming the vector of each pair.
     """
     index = torch.arange(len(weights), device=weights.device) if which is None else which
-    return embedding_bag(index, vectors, chunk.row_start, mode="sum", per_sample_weights=weights)
+    return embedding_bag(index, vectors, chunk.row_start, mode="sum", per_sample_weights=weights.to(vectors.dtype))
 
 
 def finite_or(x: Tensor, fallback: Tensor) -> Tensor:

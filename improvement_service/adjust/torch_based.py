@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
+from torch.nn.functional import pad
 
 from improvement_service.adjust.chunks import Entries, choose_device, cut
 from improvement_service.adjust.evidence import Aggregation, Metric
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
     from improvement_service.adjust.chunks import Chunk, Doubles
     from improvement_service.adjust.evidence import Evidence, Floats
+
+
+REGISTER = 16
+NOISE = 1e-6
 
 
 class TorchBased:
@@ -73,23 +78,28 @@ class TorchBased:
     @torch.no_grad()
     def adjust(self, evidence: Evidence) -> Floats:
         """Return the new rows, [R, D] float32; rows without evidence are byte-identical."""
-        moved = evidence.vectors.astype(np.float32)
         entries = Entries.of(evidence)
         coefficients = _coefficients(entries, len(evidence.queries))
-        for chunk in cut(evidence, entries, coefficients, self.device):
-            moved[chunk.rows] = finite_or(self._descend(chunk), chunk.x).cpu().numpy()
-        return moved
+        moved = torch.from_numpy(evidence.vectors.astype(np.float32))
+        for chunk in cut(moved, evidence, entries, coefficients, self.device):
+            moved[chunk.rows] = finite_or(self._descend(chunk), chunk.x).cpu()
+        return moved.numpy()
 
     def _descend(self, chunk: Chunk) -> Tensor:
-        x = chunk.x.clone()
-        q = directions(chunk.q) if self.metric is Metric.COSINE else chunk.q
+        # The fused kernel rounds what does not fill a register in another way: whole ones treat all rows alike.
+        padding = (0, -chunk.x.shape[1] % REGISTER)
+        origin, queries = pad(chunk.x, padding), pad(chunk.queries, padding)
+        if self.metric is Metric.COSINE:
+            queries = directions(queries)
+        q = queries.index_select(0, chunk.session)
+        x = origin.clone()
         optimizer = torch.optim.AdamW([x], lr=self.adjustment_rate, fused=True)
         for _ in range(self.num_iterations):
             x.grad = self.gradient(chunk, x, q)
             optimizer.step()
             if self.max_angle is not None:
-                x.copy_(draw_back(self.metric, x, chunk.x, self.max_angle))
-        return x
+                x.copy_(draw_back(self.metric, x, origin, self.max_angle))
+        return x[:, : chunk.x.shape[1]]
 
     def gradient(self, chunk: Chunk, x: Tensor, q: Tensor) -> Tensor:
         """Return the loss's gradient [R, D] at the rows `x` [R, D]; `q` [P, D] are the pairs' queries (COSINE: unit).
@@ -102,17 +112,17 @@ class TorchBased:
         match self.metric:
             case Metric.COSINE:
                 inverse = inverse_lengths(x)
-                s = dot(at, q) * inverse[chunk.row]
+                s = dot(at, q).double() * inverse[chunk.row]
                 pull = self._slope(chunk, s) * inverse[chunk.row]
-                along = sum_of_row(chunk, pull * s) * inverse
+                along = (sum_of_row(chunk, pull * s) * inverse).to(x.dtype)
                 return weighted_sum_of_row(chunk, pull, q).addcmul_(x, along[:, None], value=-1)
             case Metric.DOT:
-                slope = self._slope(chunk, dot(at, q))
+                slope = self._slope(chunk, dot(at, q).double())
                 return weighted_sum_of_row(chunk, slope, q)
             case Metric.EUCLID:
                 # The difference first: |x|^2 - 2 x.q + |q|^2 loses what is near, and AdamW makes a step of the rest.
                 apart = q - at
-                distance = length(apart)
+                distance = length(apart).double()
                 slope = self._slope(chunk, -distance)
                 return weighted_sum_of_row(chunk, torch.where(distance > 0, slope / distance, 0.0), apart)
 
@@ -136,11 +146,15 @@ def draw_back(metric: Metric, x: Tensor, origin: Tensor, max_angle: float) -> Te
         shorter = (max_angle * radius / length(step)[:, None]).clamp(max=1.0)
         return torch.where(step.any(dim=-1, keepdim=True), origin + shorter * step, origin)
     u, v = directions(origin), directions(x)
-    along = dot(u, v)[:, None]
-    across = directions(v - along * u)
-    across = directions(across - dot(u, across)[:, None] * u)
-    angle = torch.atan2(dot(v, across)[:, None], along).clamp(max=max_angle)
-    return torch.where(across.any(dim=-1, keepdim=True), radius * (angle.cos() * u + angle.sin() * across), origin)
+    along = dot(u, v)
+    across = torch.addcmul(v, u, along[:, None], value=-1)
+    # Once more: the first pass leaves rounding of the size of v, which is much of what is left when that is small.
+    across.addcmul_(u, dot(across, u)[:, None], value=-1)
+    size = length(across).double()
+    turns = size > NOISE
+    angle = torch.where(turns, torch.atan2(size, along.double()), 0.0).clamp(max=max_angle)
+    sideways = torch.where(turns, angle.sin() / size, 0.0).to(x.dtype)
+    return radius * (angle.cos().to(x.dtype)[:, None] * u).addcmul_(across, sideways[:, None])
 
 
 def _coefficients(entries: Entries, sessions: int) -> Doubles:
