@@ -29,8 +29,8 @@ _log = structlog.get_logger(__name__)
 class LeaseStore(Protocol):
     """Who holds which user, and what a worker gets to see of one."""
 
-    async def lease(self, owner: str, duration: timedelta) -> Lease | None:
-        """Lease the user who could have been leased for the longest time; None when there is none."""
+    async def lease(self, owner: str, duration: timedelta, by: datetime | None) -> Lease | None:
+        """Lease the user who could have been leased for the longest time, and that `by` a time; None without one."""
 
     async def renew(self, leases: Sequence[tuple[str, int]], duration: timedelta) -> Renewal:
         """Hold users for `duration` from now, each with the fence it was leased under."""
@@ -80,16 +80,21 @@ class Feedback:
     async def lease(self, owner: str, max_users: int, duration: timedelta | None) -> AsyncGenerator[Lease, None]:
         """Lease users, each once the one before was dealt with; whoever was not is freed when the caller goes away.
 
+        Only users who could be leased when this began: one that fails, or expires, meanwhile is left to the next call.
         A user whose lease expired too often is not leased again, but has what waits parked: something about it ends
         its workers before they can say what.
         """
-        for _ in range(max_users):
-            lease = await self._next(owner, duration or self._rules.lease)
-            while lease is not None and lease.attempts > self._rules.max_attempts:
-                await self._settlements.park(lease.user_id, lease.fence)
-                lease = await self._next(owner, duration or self._rules.lease)
+        began_at: datetime | None = None
+        leased = 0
+        while leased < max_users:
+            lease = await self._next(owner, duration or self._rules.lease, began_at)
             if lease is None:
                 return
+            began_at = began_at or lease.leased_at
+            if lease.attempts > self._rules.max_attempts:
+                await self._settlements.park(lease.user_id, lease.fence)
+                continue
+            leased += 1
             try:
                 yield lease
             except BaseException:
@@ -129,9 +134,9 @@ class Feedback:
         """Wait until users whose workers went away are freed."""
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
-    async def _next(self, owner: str, duration: timedelta) -> Lease | None:
+    async def _next(self, owner: str, duration: timedelta, by: datetime | None) -> Lease | None:
         """Lease the next user; one that is leased although the caller went away in the meantime is freed."""
-        leasing = asyncio.ensure_future(self._leases.lease(owner, duration))
+        leasing = asyncio.ensure_future(self._leases.lease(owner, duration, by))
         try:
             return await asyncio.shield(leasing)
         except asyncio.CancelledError:

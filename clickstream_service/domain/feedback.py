@@ -102,6 +102,7 @@ class Lease:
 
     user_id: str
     fence: int
+    leased_at: datetime
     expires_at: datetime
     attempts: int
 

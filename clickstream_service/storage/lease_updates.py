@@ -52,6 +52,7 @@ def lease(owner: str, duration: timedelta) -> Update:
         {
             "$set": {
                 "owner": {"$literal": owner},
+                "leased_at": "$$NOW",
                 "available_at": _in(duration),
                 "fence": {"$add": ["$fence", 1]},
                 "attempts": {"$add": ["$attempts", 1]},

@@ -38,17 +38,17 @@ class MongoLeases:
         self._leases: Collection = database.user_leases
 
     @outages()
-    async def lease(self, owner: str, duration: timedelta) -> Lease | None:
-        """Lease the user who could have been leased for the longest time; None when there is none."""
+    async def lease(self, owner: str, duration: timedelta, by: datetime | None) -> Lease | None:
+        """Lease the user who could have been leased for the longest time, and that `by` a time; None without one."""
         leased = await self._leases.find_one_and_update(
-            lease_updates.AVAILABLE,
+            lease_updates.AVAILABLE if by is None else {"pending": True, "available_at": {"$lte": by}},
             lease_updates.lease(owner, duration),
             sort=[("available_at", ASCENDING)],
             return_document=ReturnDocument.AFTER,
         )
         if leased is None:
             return None
-        return Lease(leased["_id"], leased["fence"], leased["available_at"], leased["attempts"])
+        return Lease(leased["_id"], leased["fence"], leased["leased_at"], leased["available_at"], leased["attempts"])
 
     @outages()
     async def renew(self, leases: Sequence[tuple[str, int]], duration: timedelta) -> Renewal:
