@@ -109,7 +109,7 @@ class BoundedRotation:
 def rotate_towards(x: Tensor, inverse: Tensor, e: Tensor, ahead: Tensor, eta: Tensor, rho: float) -> Tensor:  # noqa: PLR0917
     """Turn each row of `x` [N, D] towards its evidence `e` [N, D] by at most `rho` radians, keeping its length.
 
-    `inverse` [N] is 1/|x|, or 0 for rows that have no direction and stay; `ahead` [N] is e.v, with v = x/|x|; `eta` [N].
+    `inverse` [N] is 1/|x|, or 0 for rows without a direction, which stay; `ahead` [N] is e.v with v = x/|x|; `eta` [N].
 
         t = e - (e.v) v;  phi = min(eta |t|, rho, |t|/|e|);  x' = |x| (cos(phi) v + sin(phi) t/|t|)
 
@@ -129,8 +129,8 @@ def rotate_towards(x: Tensor, inverse: Tensor, e: Tensor, ahead: Tensor, eta: Te
 def step_towards(x: Tensor, e: Tensor, pull: Tensor, eta: Tensor, rho: float) -> Tensor:
     """Move each row of `x` [N, D] along its evidence `e` [N, D] by min(eta |e|, rho |x|).
 
-    `eta` [N]; `pull` [N] is the sum of the weights in `e`: where it is positive, a step ends at x + e / pull at most, the
-    weighted mean of the queries.
+    `eta` [N]; `pull` [N] is the sum of the weights in `e`: where it is positive a step ends at x + e / pull at most,
+    the weighted mean of the queries.
     """
     norm = length(e).double()
     mean = torch.where(pull > 0, norm / pull, torch.inf)

@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from improvement_service.domain.index import Aggregation as Aggregation
+from improvement_service.domain.index import Metric as Metric
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
 Floats: TypeAlias = NDArray[np.float32]
 Indices: TypeAlias = NDArray[np.int64]
-
-
-class Metric(Enum):
-    """How close a query and a vector are."""
-
-    COSINE = "COSINE"
-    DOT = "DOT"
-    EUCLID = "EUCLID"
-
-
-class Aggregation(Enum):
-    """What an object of several parts counts for: its nearest part, or the average of all."""
-
-    MIN = "MIN"
-    AVG = "AVG"
 
 
 @dataclass(frozen=True)
