@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -34,9 +34,8 @@ class SortBy:
     order: SortOrder
 
 
-@dataclass(frozen=True, slots=True)
-class SearchResult:
-    """A result as it was shown; `rank` counts from 1."""
+class SearchResult(NamedTuple):
+    """A result as it was shown; `rank` counts from 1. A tuple, since there are many: it is made in half the time."""
 
     object_id: str
     rank: int

@@ -7,9 +7,8 @@ import sys
 from array import array
 from typing import TYPE_CHECKING, Final
 
-from clickstream_service.domain.errors import EventConflict, SessionConflict
-from clickstream_service.domain.event import Event, Stored
-from clickstream_service.domain.session import Recorded, SearchResult, Session, SessionFilter, SortBy, SortOrder
+from clickstream_service.domain.event import Event
+from clickstream_service.domain.session import SearchResult, Session, SessionFilter, SortBy, SortOrder
 from clickstream_service.rpc.structs import (
     datetime_from_pb,
     datetime_to_pb,
@@ -20,8 +19,7 @@ from clickstream_service.rpc.structs import (
 )
 from tideline.clickstream.v1 import event_pb2, session_pb2
 from tideline.clickstream.v1 import session_service_pb2 as pb
-from tideline.common.v1.error_reason_pb2 import ErrorReason
-from tideline.errors import InvalidField, TidelineError
+from tideline.errors import InvalidField
 from tideline.rpc.validation import first_violation
 
 if TYPE_CHECKING:
@@ -50,13 +48,15 @@ def session_from_pb(message: session_pb2.Session, now: datetime) -> Session | In
         query=_query_from_pb(message.search_query),
         query_vector=_vector_from_pb(message.query_vector),
         results=tuple(
-            SearchResult(
-                result.object_id,
-                result.rank or place,
-                result.score if result.HasField("score") else None,
-                struct_from_pb(result.meta) if result.HasField("meta") else None,
-            )
-            for place, result in enumerate(message.search_results, 1)
+            [
+                SearchResult(
+                    result.object_id,
+                    result.rank or place,
+                    result.score if result.HasField("score") else None,
+                    struct_from_pb(result.meta) if result.HasField("meta") else None,
+                )
+                for place, result in enumerate(message.search_results, 1)
+            ]
         ),
         search_meta=struct_from_pb(message.search_meta) if message.HasField("search_meta") else None,
         payload_filter=struct_from_pb(message.payload_filter) if message.HasField("payload_filter") else None,
@@ -98,15 +98,6 @@ def session_to_pb(session: Session) -> session_pb2.Session:
     return message
 
 
-def session_outcomes_to_pb(
-    messages: Sequence[session_pb2.Session], outcomes: Sequence[Recorded | TidelineError]
-) -> list[pb.SessionOutcome]:
-    """Say what became of each of these sessions."""
-    return [
-        _session_outcome_to_pb(message.session_id, outcome) for message, outcome in zip(messages, outcomes, strict=True)
-    ]
-
-
 def filter_from_pb(message: pb.ListSessionsRequest) -> SessionFilter:
     """Return which sessions are asked for; raises `InvalidField`."""
     return SessionFilter(
@@ -142,50 +133,6 @@ def event_to_pb(event: Event) -> event_pb2.Event:
         struct_to_pb(event.meta, message.meta)
     datetime_to_pb(event.created_at, message.created_at)
     return message
-
-
-def event_outcomes_to_pb(
-    messages: Sequence[event_pb2.Event], outcomes: Sequence[Stored | TidelineError]
-) -> list[event_pb2.EventOutcome]:
-    """Say what became of each of these events."""
-    return [
-        _event_outcome_to_pb(message.event_id, outcome) for message, outcome in zip(messages, outcomes, strict=True)
-    ]
-
-
-def _session_outcome_to_pb(session_id: str, outcome: Recorded | TidelineError) -> pb.SessionOutcome:
-    if isinstance(outcome, Recorded):
-        return pb.SessionOutcome(
-            session_id=outcome.session_id,
-            status=pb.SESSION_STATUS_CREATED if outcome.created else pb.SESSION_STATUS_DUPLICATE,
-            batch_id=outcome.batch_id,
-            session_number=outcome.session_number,
-        )
-    conflict = isinstance(outcome, SessionConflict)
-    return pb.SessionOutcome(
-        session_id=session_id,
-        status=pb.SESSION_STATUS_CONFLICT if conflict else pb.SESSION_STATUS_REJECTED,
-        reason=_reason(outcome),
-        field=outcome.field,
-        message=str(outcome),
-    )
-
-
-def _event_outcome_to_pb(event_id: str, outcome: Stored | TidelineError) -> event_pb2.EventOutcome:
-    if isinstance(outcome, Stored):
-        return event_pb2.EventOutcome(
-            event_id=event_id,
-            status=event_pb2.EVENT_STATUS_DUPLICATE if outcome.duplicate else event_pb2.EVENT_STATUS_ACCEPTED,
-            flags=map(event_pb2.EventFlag.ValueType, outcome.flags),
-        )
-    conflict = isinstance(outcome, EventConflict)
-    return event_pb2.EventOutcome(
-        event_id=event_id,
-        status=event_pb2.EVENT_STATUS_CONFLICT if conflict else event_pb2.EVENT_STATUS_REJECTED,
-        reason=_reason(outcome),
-        field=outcome.field,
-        message=str(outcome),
-    )
 
 
 def _event_from_pb(session_id: str, message: event_pb2.Event, now: datetime) -> Event | InvalidField:
@@ -239,7 +186,3 @@ def _little_endian(numbers: array[float]) -> array[float]:
     if sys.byteorder == "big":
         numbers.byteswap()
     return numbers
-
-
-def _reason(error: TidelineError) -> ErrorReason.ValueType:
-    return ErrorReason.Value(f"ERROR_REASON_{error.reason}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from clickstream_service.rpc import convert, cursors
+from clickstream_service.rpc import convert, cursors, outcomes
 from clickstream_service.rpc.in_order import in_order
 from tideline.clickstream.v1 import session_service_pb2 as pb
 from tideline.clickstream.v1.session_service_pb2_grpc import SessionServiceServicer
@@ -42,10 +42,10 @@ class SessionServicer(SessionServiceServicer):
         self, request: pb.BatchCreateSessionsRequest, context: Context
     ) -> pb.BatchCreateSessionsResponse:
         now = self._now()
-        outcomes = await self._sessions.create_many(
+        results = await self._sessions.create_many(
             [convert.checked_session_from_pb(session, now) for session in request.sessions]
         )
-        return pb.BatchCreateSessionsResponse(outcomes=convert.session_outcomes_to_pb(request.sessions, outcomes))
+        return pb.BatchCreateSessionsResponse(outcomes=outcomes.of_sessions(request.sessions, results))
 
     async def GetSession(self, request: pb.GetSessionRequest, context: Context) -> pb.GetSessionResponse:
         found = await self._sessions.get(request.session_id, request.events_limit or EVENTS)
@@ -76,12 +76,12 @@ class SessionServicer(SessionServiceServicer):
         )
 
     async def PushEvents(self, request: pb.PushEventsRequest, context: Context) -> pb.PushEventsResponse:
-        outcomes = await self._events.push(
+        results = await self._events.push(
             request.session_id,
             convert.checked_events_from_pb(request.session_id, request.events, self._now()),
             allow_missing=request.allow_missing,
         )
-        return pb.PushEventsResponse(outcomes=convert.event_outcomes_to_pb(request.events, outcomes))
+        return pb.PushEventsResponse(outcomes=outcomes.of_events(request.events, results))
 
     async def StreamEvents(
         self, request_iterator: AsyncIterator[pb.StreamEventsRequest], context: Context
@@ -97,10 +97,8 @@ class SessionServicer(SessionServiceServicer):
         return pb.MarkSessionIrrelevantResponse(session=convert.session_to_pb(session))
 
     async def _take(self, request: pb.StreamEventsRequest) -> pb.StreamEventsResponse:
-        outcomes = await self._events.take(
+        results = await self._events.take(
             convert.checked_events_from_pb(request.session_id, request.events, self._now()),
             allow_missing=request.allow_missing,
         )
-        return pb.StreamEventsResponse(
-            sequence=request.sequence, outcomes=convert.event_outcomes_to_pb(request.events, outcomes)
-        )
+        return pb.StreamEventsResponse(sequence=request.sequence, outcomes=outcomes.of_events(request.events, results))

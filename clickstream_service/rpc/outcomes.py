@@ -1,0 +1,71 @@
+"""What became of each of many sessions or events, in the words of the contract."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from clickstream_service.domain.errors import EventConflict, SessionConflict
+from clickstream_service.domain.event import Stored
+from clickstream_service.domain.session import Recorded
+from tideline.clickstream.v1 import event_pb2
+from tideline.clickstream.v1 import session_service_pb2 as pb
+from tideline.common.v1.error_reason_pb2 import ErrorReason
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tideline.clickstream.v1 import session_pb2
+    from tideline.errors import TidelineError
+
+
+def of_sessions(
+    messages: Sequence[session_pb2.Session], outcomes: Sequence[Recorded | TidelineError]
+) -> list[pb.SessionOutcome]:
+    """Say what became of each of these sessions."""
+    return [_of_session(message.session_id, outcome) for message, outcome in zip(messages, outcomes, strict=True)]
+
+
+def of_events(
+    messages: Sequence[event_pb2.Event], outcomes: Sequence[Stored | TidelineError]
+) -> list[event_pb2.EventOutcome]:
+    """Say what became of each of these events."""
+    return [_of_event(message.event_id, outcome) for message, outcome in zip(messages, outcomes, strict=True)]
+
+
+def _of_session(session_id: str, outcome: Recorded | TidelineError) -> pb.SessionOutcome:
+    if isinstance(outcome, Recorded):
+        return pb.SessionOutcome(
+            session_id=outcome.session_id,
+            status=pb.SESSION_STATUS_CREATED if outcome.created else pb.SESSION_STATUS_DUPLICATE,
+            batch_id=outcome.batch_id,
+            session_number=outcome.session_number,
+        )
+    conflict = isinstance(outcome, SessionConflict)
+    return pb.SessionOutcome(
+        session_id=session_id,
+        status=pb.SESSION_STATUS_CONFLICT if conflict else pb.SESSION_STATUS_REJECTED,
+        reason=_reason(outcome),
+        field=outcome.field,
+        message=str(outcome),
+    )
+
+
+def _of_event(event_id: str, outcome: Stored | TidelineError) -> event_pb2.EventOutcome:
+    if isinstance(outcome, Stored):
+        return event_pb2.EventOutcome(
+            event_id=event_id,
+            status=event_pb2.EVENT_STATUS_DUPLICATE if outcome.duplicate else event_pb2.EVENT_STATUS_ACCEPTED,
+            flags=map(event_pb2.EventFlag.ValueType, outcome.flags),
+        )
+    conflict = isinstance(outcome, EventConflict)
+    return event_pb2.EventOutcome(
+        event_id=event_id,
+        status=event_pb2.EVENT_STATUS_CONFLICT if conflict else event_pb2.EVENT_STATUS_REJECTED,
+        reason=_reason(outcome),
+        field=outcome.field,
+        message=str(outcome),
+    )
+
+
+def _reason(error: TidelineError) -> ErrorReason.ValueType:
+    return ErrorReason.Value(f"ERROR_REASON_{error.reason}")
