@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from improvement_service.adjust.chunks import Entries, choose_device, cut
-from improvement_service.adjust.evidence import Metric
 from improvement_service.adjust.registry import Parameter, resolve
 from improvement_service.adjust.similarity import (
     dot,
@@ -20,6 +19,7 @@ from improvement_service.adjust.similarity import (
     sum_of_row,
     weighted_sum_of_row,
 )
+from improvement_service.domain.index import Metric
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from improvement_service.adjust.chunks import Chunk, Doubles
-    from improvement_service.adjust.evidence import Aggregation, Evidence, Floats, Indices
+    from improvement_service.adjust.evidence import Evidence, Floats, Indices
+    from improvement_service.domain.index import Aggregation
 
 HEAVIEST = 1e12
 """An item's weights are scaled down to this in all: float32 can square what they make, and no turn grows with more."""

@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from improvement_service.domain.index import Aggregation as Aggregation
-from improvement_service.domain.index import Metric as Metric
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 

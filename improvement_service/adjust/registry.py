@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from improvement_service.adjust.evidence import Aggregation, Evidence, Floats, Metric
+    from improvement_service.adjust.evidence import Evidence, Floats
+    from improvement_service.domain.index import Aggregation, Metric
 
 GROUP = "tideline.adjusters"
 

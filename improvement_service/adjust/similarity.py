@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import embedding_bag
 
-from improvement_service.adjust.evidence import Aggregation
+from improvement_service.domain.index import Aggregation
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,6 @@ import torch
 from torch.nn.functional import pad
 
 from improvement_service.adjust.chunks import Entries, choose_device, cut
-from improvement_service.adjust.evidence import Aggregation, Metric
 from improvement_service.adjust.registry import Parameter, resolve
 from improvement_service.adjust.similarity import (
     directions,
@@ -23,6 +22,7 @@ from improvement_service.adjust.similarity import (
     sum_of_row,
     weighted_sum_of_row,
 )
+from improvement_service.domain.index import Aggregation, Metric
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

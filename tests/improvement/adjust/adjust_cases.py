@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from hypothesis import strategies as st
 
-from improvement_service.adjust.evidence import Aggregation, Evidence, Metric, SessionSignals
+from improvement_service.adjust.evidence import Evidence, SessionSignals
 from improvement_service.adjust.registry import load
+from improvement_service.domain.index import Aggregation, Metric
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from improvement_service.adjust.evidence import Aggregation, Metric, angles
+from improvement_service.adjust.evidence import angles
+from improvement_service.domain.index import Aggregation, Metric
 
 
 @given(seed=st.integers(0, 2**32 - 1), metric=st.sampled_from([Metric.COSINE, Metric.DOT]))

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from improvement_service.adjust.evidence import Aggregation, Metric, angles, collect
+from improvement_service.adjust.evidence import angles, collect
+from improvement_service.domain.index import Aggregation, Metric
 
 if TYPE_CHECKING:
     import random

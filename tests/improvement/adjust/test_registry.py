@@ -7,9 +7,9 @@ import math
 import pytest
 
 from improvement_service.adjust.bounded_rotation import BoundedRotation
-from improvement_service.adjust.evidence import Aggregation, Metric
 from improvement_service.adjust.registry import AdjusterError, load
 from improvement_service.adjust.torch_based import TorchBased
+from improvement_service.domain.index import Aggregation, Metric
 
 
 def test_the_two_adjusters_are_found_by_their_entry_points() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import adjust_cases as cases
 import numpy as np
 import pytest
@@ -11,8 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from improvement_service.adjust.chunks import Chunk, Entries, cut
-from improvement_service.adjust.evidence import Aggregation, Evidence, Metric
 from improvement_service.adjust.torch_based import TorchBased, _coefficients
+from improvement_service.domain.index import Aggregation, Metric
+
+if TYPE_CHECKING:
+    from improvement_service.adjust.evidence import Evidence
 
 
 def loss(x: Tensor, evidence: Evidence, metric: Metric, aggregation: Aggregation, temperature: float) -> Tensor:

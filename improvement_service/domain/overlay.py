@@ -1,0 +1,64 @@
+"""What a user has in place of originals, in memory for searching."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from improvement_service.domain.scoring import ROUNDING, Doubles, Floats, Indices, cosines, scores
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from improvement_service.domain.facets import Facets
+    from improvement_service.domain.index import Metric
+    from improvement_service.domain.objects import Payload
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """A user's copies whose originals are still what they were made from, with these originals. Never changed."""
+
+    object_ids: tuple[str, ...]
+    """Of each copy, [O]."""
+    starts: Indices
+    """The first row of each copy, [O]; it has at least one."""
+    copies: Floats
+    """The rows of the copies, [R, D]."""
+    originals: Floats
+    """The rows that they were made from, [R, D]."""
+    queries: Floats
+    """The queries they were learned from, [Q, D]."""
+    learned: Indices
+    """Pairs of a copy and a query that it was learned from, [L, 2]."""
+    payloads: tuple[Payload | None, ...]
+    """Of the original of each copy, [O]."""
+    facets: tuple[Facets, ...]
+    """What each copy can be found by, [O]."""
+
+    def applied(self, query: Floats, gate: float) -> NDArray[np.bool_]:
+        """Return which copies [O] stand in for their originals: some query they were learned from is like `query`."""
+        near = cosines(query, self.queries) >= gate - ROUNDING
+        applied = np.zeros(len(self.object_ids), dtype=np.bool_)
+        applied[self.learned[near[self.learned[:, 1]], 0]] = True
+        return applied
+
+    def scores(self, metric: Metric, query: Floats) -> tuple[Doubles, Doubles]:
+        """Return what each copy and what its original scores for `query` [D], both [O]: the nearest row counts."""
+        both = (scores(metric, query, rows) for rows in (self.copies, self.originals))
+        copies, originals = (np.maximum.reduceat(of_row, self.starts) for of_row in both)
+        return copies, originals
+
+    def rows_of(self, applied: NDArray[np.bool_]) -> int:
+        """Return how many rows the originals of these copies [O] have."""
+        return int(np.diff(self.starts, append=len(self.copies))[applied].sum())
+
+    def __len__(self) -> int:
+        return len(self.object_ids)
+
+    def nbytes(self) -> int:
+        """About how many bytes this takes."""
+        arrays = self.copies.nbytes + self.originals.nbytes + self.queries.nbytes + self.learned.nbytes
+        return arrays + 1024 * (1 + len(self.object_ids))
