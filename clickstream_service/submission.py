@@ -110,7 +110,9 @@ class QuietSubmission:
                 await asyncio.sleep(pause.total_seconds() * random.uniform(0.5, 1.5))  # noqa: S311
 
     def _is_quiet(self, session: QuietSession, now: datetime) -> bool:
-        return session.last_event_at is not None and session.last_event_at + self._quiet_for <= now
+        if session.irrelevant or session.last_event_at is None:
+            return False
+        return session.last_event_at + self._quiet_for <= now
 
     def _next_look(self, session: QuietSession, now: datetime) -> datetime | None:
         if session.irrelevant:
