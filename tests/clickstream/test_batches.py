@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -19,6 +21,8 @@ from tideline.rpc.status import reason_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from pymongo.database import Database
+
     from clickstream_service.config import Settings
     from tests.clickstream.conftest import Clock, Service
     from tideline.clickstream.v1.batch_service_pb2_grpc import BatchServiceAsyncStub
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 WRITERS = 16
 SESSIONS_EACH = 60
 RELEASES = 8
+LARGE_BATCH = 10_000
 ANSWER_BYTES = 4 * 1024 * 1024
 """What gRPC clients take unless they are told otherwise."""
 
@@ -63,6 +68,17 @@ async def pages(batches: BatchServiceAsyncStub, batch_id: str, **fields: Any) ->
 async def exported(batches: BatchServiceAsyncStub, batch_id: str, **fields: Any) -> list[pb.SessionWithEvents]:
     call = batches.ExportBatchSessions(pb.ExportBatchSessionsRequest(batch_id=batch_id, **fields))
     return [session async for part in call for session in part.sessions]
+
+
+async def each_exported(batches: BatchServiceAsyncStub, batch_id: str) -> AsyncIterator[pb.SessionWithEvents]:
+    async for part in batches.ExportBatchSessions(pb.ExportBatchSessionsRequest(batch_id=batch_id)):
+        for session in part.sessions:
+            yield session
+
+
+def memory_bytes() -> int:
+    """How much memory this process, which runs the service too, has now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def ids(sessions: list[pb.SessionWithEvents]) -> list[str]:
@@ -234,6 +250,32 @@ async def test_an_export_ends_with_the_last_session_at_its_start(service: Servic
     await record(service, "later")
     rest = [each async for part in call for each in part.sessions]
     assert ids([*first.sessions, *rest]) == [f"s{number}" for number in range(10, 40)]
+
+
+async def test_a_large_batch_is_read_to_the_end_in_flat_memory(
+    service: Service, database: Database[dict[str, Any]]
+) -> None:
+    await record(service, "s1", events=0)
+    [document] = database.sessions.find()
+    large = document | {"search_meta": {"padding": "x" * 8_000}, "nbytes": 8_200}
+    for first in range(2, LARGE_BATCH + 1, 1_000):
+        numbers = range(first, min(first + 1_000, LARGE_BATCH + 1))
+        database.sessions.insert_many([large | {"_id": f"s{number}", "session_number": number} for number in numbers])
+    database.session_batches.update_one({}, {"$set": {"count": LARGE_BATCH}})
+    batch_id = (await release(service.batches, "r1")).batch_id
+    for read in (
+        pages(service.batches, batch_id, limit=1_000),
+        each_exported(service.batches, batch_id),
+    ):
+        memory_at: dict[int, int] = {}
+        expected = 0
+        async for session in read:
+            expected += 1
+            assert session.session.session_number == expected
+            if expected in {LARGE_BATCH // 4, LARGE_BATCH}:
+                memory_at[expected] = memory_bytes()
+        # What was read in between has 60 MB.
+        assert memory_at[LARGE_BATCH] - memory_at[LARGE_BATCH // 4] < 30_000_000
 
 
 # Reading while others write
