@@ -1,0 +1,1 @@
+"""Vectors in Milvus: the shared originals, and each user's copies beside them."""

@@ -1,0 +1,176 @@
+"""Calls of Milvus that either work or say in our words why not, in messages of a size it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc
+from pymilvus import AsyncMilvusClient, MilvusException
+
+from improvement_service.domain.errors import CollectionNotFound
+from improvement_service.vectors import schema
+from tideline.errors import DependencyUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+    from pymilvus.milvus_client import IndexParams
+
+    from improvement_service.domain.index import SearchIndex
+    from improvement_service.domain.scoring import Floats
+    from improvement_service.vectors.schema import Row
+
+MOST_HITS: Final = 16_384
+"""The most rows that one search or one query returns."""
+ROWS_A_WRITE: Final = 1_000
+"""Milvus Lite takes quadratic time in this: 0.1 s for 1,000 rows, 120 s for 10,000."""
+KEYS_A_FILTER: Final = 1_000
+
+_MESSAGE_BYTES: Final = 16 * 1024 * 1024
+_PAYLOAD_BYTES: Final = 32 * 1024
+_ROW_BYTES: Final = 2 * 1024
+_NOT_FOUND, _NOT_LOADED = 100, 101
+_OUR_DEFECTS: Final = range(1100, 1200)
+
+
+class Connection:
+    """A connection to a Milvus server or, where `uri` is a path that ends in `.db`, to Milvus Lite."""
+
+    def __init__(self, uri: str, token: str, timeout_s: float, index_type: str) -> None:
+        """Prepare a connection; it is made by the first call. Must be called on the event loop that uses it."""
+        # Its logger repeats, in its own format, every error that is raised.
+        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+        self._client = AsyncMilvusClient(uri, token=token, timeout=timeout_s, dedicated=True)
+        self._timeout_s = timeout_s
+        self._lite = uri.endswith(".db")
+        self._index_type = index_type or ("FLAT" if self._lite else "HNSW")
+        self._creating = asyncio.Lock()
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def ensure(self, index: SearchIndex) -> None:
+        """Create the collection of `index`, its indexes, and load it; what is done already is passed over."""
+        name = index.vectors
+        # Building and loading an index may take longer than a read.
+        patience_s = max(self._timeout_s, 60.0)
+        async with self._creating:
+            if not await self._call(self._client.has_collection, name):
+                fields = schema.collection_schema(index)
+                await self._call(self._client.create_collection, name, schema=fields, timeout=patience_s)
+            indexes = self._indexes(index)
+            await self._call(self._client.create_index, name, index_params=indexes, timeout=patience_s)
+            await self._call(self._client.load_collection, name, timeout=patience_s)
+
+    async def drop(self, name: str) -> None:
+        """Drop a collection; one that is not there is passed over."""
+        await self._call(self._client.drop_collection, name)
+
+    async def write(self, name: str, rows: Iterable[Row]) -> None:
+        """Add rows, or replace those with their primary keys, some at a time."""
+        chunk: list[Row] = []
+        size = 0
+        for row in rows:
+            chunk.append(row)
+            size += row["vector"].nbytes + _ROW_BYTES + len(json.dumps((row["payload"], row["facets"])))
+            if len(chunk) == ROWS_A_WRITE or size >= _MESSAGE_BYTES:
+                await self._call(self._client.upsert, name, data=chunk)
+                chunk, size = [], 0
+        if chunk:
+            await self._call(self._client.upsert, name, data=chunk)
+
+    async def delete(self, name: str, keys: Sequence[str]) -> None:
+        """Delete the rows with these primary keys; those that are not there are passed over."""
+        for some in _chunks(keys, KEYS_A_FILTER):
+            await self._call(self._client.delete, name, ids=some)
+
+    async def read(self, name: str, condition: str, fields: Sequence[str], *, dimension: int = 0) -> list[Row]:
+        """Return all rows that meet `condition`, whoever wrote them.
+
+        `dimension` is given when `vector` is asked for: it decides how many rows fit a message.
+        """
+        row_bytes = _ROW_BYTES + 4 * dimension + (_PAYLOAD_BYTES if "payload" in fields else 0)
+        limit = max(1, min(MOST_HITS, _MESSAGE_BYTES // row_bytes))
+        rows: list[Row] = []
+        while True:
+            # Pages come in the order of the primary key.
+            after = f'{condition} and pk > "{rows[-1]["pk"]}"' if rows else condition
+            page = await self._call(
+                self._client.query,
+                name,
+                filter=after,
+                output_fields=["pk", *fields],
+                limit=limit,
+                consistency_level="Strong",
+            )
+            rows.extend(page)
+            if len(page) < limit:
+                return rows
+
+    async def read_many(
+        self, name: str, field: str, hashes: Sequence[str], condition: str, fields: Sequence[str], *, dimension: int = 0
+    ) -> list[Row]:
+        """Return all rows that meet `condition` and whose `field` is one of `hashes`."""
+        rows: list[Row] = []
+        for some in _chunks(hashes, KEYS_A_FILTER):
+            which = f"{schema.one_of(field, some)} and {condition}"
+            rows += await self.read(name, which, fields, dimension=dimension)
+        return rows
+
+    async def search(
+        self, name: str, query: Floats, condition: str, fields: Sequence[str], *, limit: int
+    ) -> list[tuple[float, Row]]:
+        """Return the nearest rows that meet `condition` with what Milvus says of their distance, nearest first.
+
+        What this process wrote is seen; what others wrote, a moment later.
+        """
+        found = await self._call(
+            self._client.search,
+            name,
+            data=[query],
+            filter=condition,
+            limit=limit,
+            output_fields=list(fields),
+            search_params={"params": {"ef": max(64, limit)}} if self._index_type == "HNSW" else {},
+            consistency_level="Session",
+        )
+        return [(float(hit["distance"]), hit["entity"]) for hit in found[0]]
+
+    def _indexes(self, index: SearchIndex) -> IndexParams:
+        indexes = AsyncMilvusClient.prepare_index_params()
+        parameters = {"M": 16, "efConstruction": 200} if self._index_type == "HNSW" else {}
+        metric = schema.METRICS[index.metric]
+        indexes.add_index("vector", index_type=self._index_type, metric_type=metric, params=parameters)
+        if not self._lite:
+            for field in ("owner", "object_key"):
+                indexes.add_index(field, index_type="Trie")
+        return indexes
+
+    async def _call(self, method: Callable[..., Awaitable[Any]], name: str, **arguments: Any) -> Any:
+        """Call a method of the client on a collection."""
+        arguments = {"timeout": self._timeout_s} | arguments
+        try:
+            return await method(name, **arguments)
+        except (MilvusException, grpc.RpcError) as error:
+            if not (isinstance(error, MilvusException) and error.code == _NOT_LOADED):
+                raise _in_our_words(error) from error
+        # After a restart of Milvus nothing is loaded.
+        try:
+            await self._client.load_collection(name, timeout=max(self._timeout_s, 60.0))
+            return await method(name, **arguments)
+        except (MilvusException, grpc.RpcError) as error:
+            raise _in_our_words(error) from error
+
+
+def _in_our_words(error: Exception) -> Exception:
+    code = error.code if isinstance(error, MilvusException) else None
+    if code == _NOT_FOUND:
+        return CollectionNotFound("its vectors are not there")
+    return error if code in _OUR_DEFECTS else DependencyUnavailable("the vector database does not answer")
+
+
+def _chunks(values: Sequence[str], size: int) -> Iterable[list[str]]:
+    return (list(values[start : start + size]) for start in range(0, len(values), size))

@@ -1,0 +1,168 @@
+"""The vectors of search indexes: originals for everybody, copies for each user."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from improvement_service.domain.objects import CopyReference, Original, UserCopies
+from improvement_service.domain.search import Hit
+from improvement_service.vectors import reading, schema
+from improvement_service.vectors.connection import MOST_HITS, Connection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from improvement_service.domain.facets import Wanted
+    from improvement_service.domain.index import SearchIndex
+    from improvement_service.domain.objects import CatalogueObject, PersonalCopy
+    from improvement_service.domain.overlay import Overlay
+    from improvement_service.domain.scoring import Floats
+    from improvement_service.vectors.schema import Row
+
+_OBJECT: Final = ("object_id", "part", "is_average", "payload", "vector")
+_ORIGINAL: Final = ("object_id", "part", "base_hash", "vector")
+_COPY: Final = ("object_id", "part", "base_hash", "learned_from", "vector")
+
+
+class VectorStore:
+    """Vectors in Milvus. Every write can be repeated; every read but `search` sees all writes before it.
+
+    Failures: `DependencyUnavailable` when Milvus does not answer, `CollectionNotFound` when it lost the collection.
+    """
+
+    most_hits = MOST_HITS
+
+    def __init__(self, uri: str, *, token: str = "", timeout_s: float = 30.0, index_type: str = "") -> None:
+        """Prepare for Milvus at `uri` (a path that ends in `.db` is Milvus Lite), on the running event loop.
+
+        `index_type` is what Milvus calls it; HNSW on a server and the exact FLAT on Milvus Lite when empty.
+        """
+        self._milvus = Connection(uri, token, timeout_s, index_type)
+
+    async def close(self) -> None:
+        await self._milvus.close()
+
+    async def ensure(self, index: SearchIndex) -> None:
+        """Make room for an index unless there is."""
+        await self._milvus.ensure(index)
+
+    async def drop(self, index: SearchIndex) -> None:
+        """Remove an index with all that is in it."""
+        await self._milvus.drop(index.vectors)
+
+    async def write_objects(self, index: SearchIndex, objects: Sequence[CatalogueObject]) -> None:
+        """Add objects or replace them, parts that they have no more included."""
+        kept = await self._shared(index, [given.object_id for given in objects], ["object_id"])
+        rows = [row for given in objects for row in schema.object_rows(index, given)]
+        await self._milvus.write(index.vectors, rows)
+        surplus = {row["pk"] for row in kept} - {row["pk"] for row in rows}
+        await self._milvus.delete(index.vectors, sorted(surplus))
+
+    async def read_objects(self, index: SearchIndex, object_ids: Iterable[str]) -> dict[str, CatalogueObject]:
+        """Return the objects that are there, as they were given."""
+        rows = await self._shared(index, object_ids, _OBJECT, index.dimension)
+        given = [row for row in rows if row["part"] != schema.MEAN]
+        return {object_id: reading.object_from_rows(parts) for object_id, parts in reading.by_object(given)}
+
+    async def delete_objects(self, index: SearchIndex, object_ids: Iterable[str]) -> int:
+        """Delete originals; returns how many were there."""
+        rows = await self._shared(index, object_ids, ["object_id"])
+        await self._milvus.delete(index.vectors, [row["pk"] for row in rows])
+        return len({row["object_id"] for row in rows})
+
+    async def fetch_originals(self, index: SearchIndex, object_ids: Iterable[str]) -> dict[str, Original]:
+        """Return what is scored of the objects that are there, [P, D] each."""
+        rows = await self._shared(index, object_ids, _ORIGINAL, index.dimension, schema.SEARCHED)
+        return {
+            object_id: Original(reading.vectors_of(parts), parts[0]["base_hash"])
+            for object_id, parts in reading.by_object(rows)
+        }
+
+    async def base_hashes(self, index: SearchIndex, object_ids: Iterable[str]) -> dict[str, str]:
+        """Return the hash of the vectors of each object that is there."""
+        rows = await self._shared(index, object_ids, ["object_id", "base_hash"])
+        return {row["object_id"]: row["base_hash"] for row in rows}
+
+    async def copies_of(self, index: SearchIndex, object_ids: Iterable[str]) -> list[CopyReference]:
+        """Return all users' copies of these objects."""
+        keys = [schema.key(object_id) for object_id in dict.fromkeys(object_ids)]
+        fields = ["user_id", "object_id", "base_hash"]
+        rows = await self._milvus.read_many(index.vectors, "object_key", keys, 'owner != ""', fields)
+        rows.sort(key=_owner_and_object)
+        return [
+            CopyReference(user_id, object_id, found[0]["base_hash"], tuple(row["pk"] for row in found))
+            for (user_id, object_id), group in groupby(rows, key=_owner_and_object)
+            for found in [list(group)]
+        ]
+
+    async def drop_copies(self, index: SearchIndex, copies: Iterable[CopyReference]) -> None:
+        """Delete copies."""
+        await self._milvus.delete(index.vectors, [key for copy in copies for key in copy.keys])
+
+    async def replace_personal(
+        self, index: SearchIndex, user_id: str, copies: Sequence[PersonalCopy], queries: Floats
+    ) -> int:
+        """As `replace_personal_many`, for one user."""
+        return await self.replace_personal_many(index, [UserCopies(user_id, tuple(copies), queries)])
+
+    async def replace_personal_many(self, index: SearchIndex, users: Sequence[UserCopies]) -> int:
+        """Make these the users' copies, all of them: others that they had go. Returns how many went.
+
+        Rows of several users share calls, so when this raises, any of the users may be half-written; doing it again
+        mends that. What no version was bumped for, running searches do not see.
+        """
+        kept: set[str] = set()
+        rows = (row for user in users for row in schema.user_rows(user))
+        await self._milvus.write(index.vectors, _noting_keys(rows, kept))
+        owners = [schema.key(user.user_id) for user in users]
+        there = await self._milvus.read_many(index.vectors, "owner", owners, 'pk != ""', ["owner", "object_key"])
+        gone = [row for row in there if row["pk"] not in kept]
+        await self._milvus.delete(index.vectors, [row["pk"] for row in gone])
+        remain = {(row["owner"], row["object_key"]) for row in there if row["pk"] in kept}
+        return len({(row["owner"], row["object_key"]) for row in gone if row["object_key"]} - remain)
+
+    async def load_overlay(self, index: SearchIndex, user_id: str) -> Overlay | None:
+        """Return what the user has in place of originals that are there and unchanged; None when that is nothing."""
+        owned = f'owner == "{schema.key(user_id)}"'
+        rows = await self._milvus.read(index.vectors, owned, _COPY, dimension=index.dimension)
+        copied = {row["object_id"] for row in rows} - {""}
+        fields = (*_ORIGINAL, "payload", "facets")
+        originals = await self._shared(index, copied, fields, index.dimension, schema.SEARCHED)
+        return reading.overlay_from_rows(rows, originals)
+
+    async def drop_user(self, index: SearchIndex, user_id: str) -> None:
+        """Delete all that the user has in this index."""
+        await self.replace_personal(index, user_id, (), np.zeros((0, index.dimension), np.float32))
+
+    async def search(self, index: SearchIndex, query: Floats, limit: int, asked: Wanted) -> list[Hit]:
+        """Return the `limit` nearest scored rows of originals, nearest first; an object comes once for each part."""
+        fields = ["object_id", "payload"]
+        found = await self._milvus.search(index.vectors, query, schema.searched(asked), fields, limit=limit)
+        return [
+            Hit(row["object_id"], reading.score(index.metric, distance), reading.payload_of(row))
+            for distance, row in found
+        ]
+
+    async def _shared(
+        self,
+        index: SearchIndex,
+        object_ids: Iterable[str],
+        fields: Sequence[str],
+        dimension: int = 0,
+        condition: str = schema.SHARED,
+    ) -> list[Row]:
+        keys = [schema.key(object_id) for object_id in dict.fromkeys(object_ids)]
+        return await self._milvus.read_many(index.vectors, "object_key", keys, condition, fields, dimension=dimension)
+
+
+def _owner_and_object(row: Row) -> tuple[str, str]:
+    return row["user_id"], row["object_id"]
+
+
+def _noting_keys(rows: Iterable[Row], keys: set[str]) -> Iterator[Row]:
+    for row in rows:
+        keys.add(row["pk"])
+        yield row
