@@ -108,6 +108,12 @@ async def test_many_workers_settle_every_session_once_and_no_two_hold_a_user(
     assert any(worker.refused for worker in workers)
 
 
+async def test_every_call_of_a_burst_is_answered(service: Service) -> None:
+    session_ids = await backlog(service)
+    burst = [submit(service, session_id) for session_id in session_ids * 4]
+    assert not any(await asyncio.gather(*burst))
+
+
 async def test_calls_for_one_user_at_the_same_time_all_get_through(
     service: Service, settings: Settings, clock: Clock
 ) -> None:

@@ -24,6 +24,9 @@ OPTIONS = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     # Two processes on one port would share its calls silently.
     ("grpc.so_reuseport", 0),
+    # Calls of a burst wait to be taken up; beyond this gRPC would drop some of them, as CANCELLED and without a reason.
+    ("grpc.server.max_pending_requests", 100_000),
+    ("grpc.server.max_pending_requests_hard_limit", 100_000),
 )
 
 
