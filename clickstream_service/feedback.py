@@ -38,6 +38,9 @@ class LeaseStore(Protocol):
     async def release(self, leases: Sequence[tuple[str, int]]) -> int:
         """Free users that are held under these fences; returns how many were."""
 
+    async def free(self, lease: Lease) -> None:
+        """Free a user unless another lease holds it by now; the attempt counts."""
+
     def sessions(self, user_id: str, events_limit: int) -> AsyncGenerator[FeedbackSession, None]:
         """Yield the sessions of a user that count, oldest first, each with its first events."""
 
@@ -98,7 +101,8 @@ class Feedback:
             try:
                 yield lease
             except BaseException:
-                self._in_background(self._free(lease))
+                # The attempt counts, as it may be this user's data that ends workers, or cannot be read.
+                self._in_background(self._leases.free(lease))
                 raise
 
     def sessions(self, lease: Lease, events_limit: int) -> AsyncGenerator[FeedbackSession, None]:
@@ -146,10 +150,7 @@ class Feedback:
     async def _free_when_leased(self, leasing: asyncio.Future[Lease | None]) -> None:
         lease = await leasing
         if lease is not None:
-            await self._free(lease)
-
-    async def _free(self, lease: Lease) -> None:
-        await self._leases.release([(lease.user_id, lease.fence)])
+            await self._leases.release([(lease.user_id, lease.fence)])
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something for a caller who is gone; when it fails, the lease expires by itself."""

@@ -39,10 +39,10 @@ QUEUE: Final[Update] = [
 ]
 """There is something new about the user, who may be unknown so far."""
 
-GIVE_BACK: Final[Update] = [
-    {"$set": {"available_at": "$due_at", "attempts": {"$max": [{"$subtract": ["$attempts", 1]}, 0]}}},
-    {"$unset": "owner"},
-]
+FREE: Final[Update] = [{"$set": {"available_at": "$due_at"}}, {"$unset": "owner"}]
+"""Nobody holds the user any more; the attempt counts."""
+
+GIVE_BACK: Final[Update] = [{"$set": {"attempts": {"$max": [{"$subtract": ["$attempts", 1]}, 0]}}}, *FREE]
 """The worker lets go of the user, and the attempt does not count."""
 
 

@@ -70,6 +70,11 @@ class MongoLeases:
         changes = [UpdateOne(_held(*lease), lease_updates.GIVE_BACK) for lease in leases]
         return (await self._leases.bulk_write(changes, ordered=False)).modified_count
 
+    @outages()
+    async def free(self, lease: Lease) -> None:
+        """Free a user unless another lease holds it by now; the attempt counts."""
+        await self._leases.update_one(_held(lease.user_id, lease.fence), lease_updates.FREE)
+
     async def sessions(self, user_id: str, events_limit: int) -> AsyncGenerator[FeedbackSession, None]:
         """Yield the submitted sessions of a user that are not irrelevant, oldest first, each with its first events."""
         counting = {"user_id": user_id, "submitted": True, "irrelevant": {"$exists": False}}

@@ -215,7 +215,8 @@ async def test_users_that_were_not_sent_completely_are_freed_when_the_worker_goe
     user = await lease_one(service.feedback)
     assert user.parts > 1
     assert len(user.ids) == 12
-    assert user.lease.attempts == 1
+    # What ended the worker may be what it was about to get.
+    assert user.lease.attempts == 2
 
 
 async def test_a_user_whose_lease_expires_again_and_again_is_parked(service: Service) -> None:
