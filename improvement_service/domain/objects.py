@@ -17,18 +17,19 @@ class CatalogueObject:
     """Something to be found, as it was given."""
 
     object_id: str
-    vectors: Floats
-    """One row for each part, [P, D]."""
+    vectors: tuple[Floats, ...]
+    """The vector of each part, [D] each."""
     is_average: tuple[bool, ...]
-    """Which part stands for the whole object, [P]; at most one does."""
+    """Which part stands for the whole object; at most one does."""
     payload: Payload | None = None
     """Absent and empty are two things."""
 
     def base_hash(self) -> str:
         """Return the hash of what copies are made from: vectors and what they stand for, not the payload."""
         digest = hashlib.blake2b(digest_size=16)
-        digest.update(repr((self.vectors.shape, self.is_average)).encode())
-        digest.update(self.vectors.astype("<f4").tobytes())
+        digest.update(repr(self.is_average).encode())
+        for vector in self.vectors:
+            digest.update(vector.astype("<f4").tobytes())
         return digest.hexdigest()
 
 

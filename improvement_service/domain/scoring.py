@@ -54,9 +54,9 @@ def scored_parts(aggregation: Aggregation, is_average: Sequence[bool]) -> list[i
     return [part for part in parts if is_average[part]] or None
 
 
-def mean(metric: Metric, vectors: Floats) -> Floats:
-    """Return the mean of `vectors` [P, D] as [D]: under COSINE the mean of their directions, with length 1."""
-    rows = vectors.astype(np.float64)
+def mean(metric: Metric, vectors: Sequence[Floats]) -> Floats:
+    """Return the mean of some vectors [D] as [D]: under COSINE the mean of their directions, with length 1."""
+    rows = np.array(vectors, dtype=np.float64)
     if metric is Metric.COSINE:
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     middle: Doubles = rows.mean(axis=0)

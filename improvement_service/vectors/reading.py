@@ -42,7 +42,7 @@ def object_from_rows(rows: Sequence[Row]) -> CatalogueObject:
     """Return the object that these rows, in the order of their parts, make up."""
     return CatalogueObject(
         object_id=rows[0]["object_id"],
-        vectors=vectors_of(rows),
+        vectors=tuple(vectors_of(rows)),
         is_average=tuple(row["is_average"] for row in rows),
         payload=payload_of(rows[0]),
     )

@@ -1,0 +1,1 @@
+"""What is searched: collections and the objects in them."""

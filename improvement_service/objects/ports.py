@@ -1,0 +1,48 @@
+"""What these use cases need from outside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from improvement_service.domain.index import SearchIndex
+    from improvement_service.domain.objects import CatalogueObject, CopyReference
+    from improvement_service.domain.overlay import Overlay
+
+
+class Definitions(Protocol):
+    """Search indexes by name."""
+
+    async def add(self, index: SearchIndex) -> SearchIndex: ...
+    async def get(self, name: str) -> SearchIndex: ...
+    async def page(self, after: str, limit: int) -> list[SearchIndex]: ...
+    async def remove(self, index: SearchIndex) -> None: ...
+
+
+class Versions(Protocol):
+    """Versions of users' copies."""
+
+    async def bump(self, collection: str, user_ids: Iterable[str]) -> None: ...
+    async def forget(self, collection: str) -> None: ...
+
+
+class Vectors(Protocol):
+    """Vectors of search indexes."""
+
+    async def ensure(self, index: SearchIndex) -> None: ...
+    async def drop(self, index: SearchIndex) -> None: ...
+    async def write_objects(self, index: SearchIndex, objects: Sequence[CatalogueObject]) -> None: ...
+    async def read_objects(self, index: SearchIndex, object_ids: Iterable[str]) -> dict[str, CatalogueObject]: ...
+    async def delete_objects(self, index: SearchIndex, object_ids: Iterable[str]) -> int: ...
+    async def copies_of(self, index: SearchIndex, object_ids: Iterable[str]) -> list[CopyReference]: ...
+    async def drop_copies(self, index: SearchIndex, copies: Iterable[CopyReference]) -> None: ...
+    async def load_overlay(self, index: SearchIndex, user_id: str) -> Overlay | None: ...
+
+
+class Feedback(Protocol):
+    """Where users queue to be learned from."""
+
+    async def requeue_users(self, user_ids: Sequence[str]) -> None:
+        """Queue users to be learned anew, any number of them."""

@@ -1,0 +1,1 @@
+"""The service's side of the contract: messages in, messages out."""

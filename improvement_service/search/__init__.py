@@ -1,0 +1,1 @@
+"""Searches as each user sees them."""

@@ -1,0 +1,50 @@
+"""Overlays in memory, each as long as its version stays."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from improvement_service.domain.index import SearchIndex
+    from improvement_service.domain.overlay import Overlay
+    from improvement_service.search.ports import Vectors, Versions
+
+_EMPTY_BYTES: Final = 1024
+
+
+class Overlays:
+    """What users have in place of originals; those used last are kept, up to `most_bytes` of them."""
+
+    def __init__(self, vectors: Vectors, versions: Versions, most_bytes: int) -> None:
+        self._vectors = vectors
+        self._versions = versions
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._kept: OrderedDict[tuple[str, str], tuple[int, Overlay | None]] = OrderedDict()
+
+    async def get(self, index: SearchIndex, user_id: str) -> Overlay | None:
+        """Return what the user has in place of originals; None when that is nothing."""
+        # Read before the copies: a write in between makes the next search read again.
+        version = await self._versions.get(index.name, user_id) if user_id else None
+        if version is None:
+            return None
+        name = (index.vectors, user_id)
+        if name in self._kept and self._kept[name][0] == version:
+            self._kept.move_to_end(name)
+            return self._kept[name][1]
+        overlay = await self._vectors.load_overlay(index, user_id)
+        self._forget(name)
+        self._kept[name] = version, overlay
+        self._bytes += _size(overlay)
+        while self._bytes > self._most_bytes and self._kept:
+            self._forget(next(iter(self._kept)))
+        return overlay
+
+    def _forget(self, name: tuple[str, str]) -> None:
+        if name in self._kept:
+            self._bytes -= _size(self._kept.pop(name)[1])
+
+
+def _size(overlay: Overlay | None) -> int:
+    return _EMPTY_BYTES if overlay is None else overlay.nbytes()

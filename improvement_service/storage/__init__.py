@@ -1,0 +1,1 @@
+"""What the service remembers in MongoDB, and the only place that knows so."""

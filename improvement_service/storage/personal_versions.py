@@ -1,0 +1,51 @@
+"""Versions of what users have in place of originals, so that searches can keep it in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bson import MaxKey, MinKey
+from pymongo import UpdateOne, WriteConcern
+
+from improvement_service.storage.outages import outages
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from motor.motor_asyncio import AsyncIOMotorDatabase
+
+    Document = dict[str, Any]
+
+
+class MongoPersonalVersions:
+    """A number for each user with copies in a collection; it only grows.
+
+    A reader asks for the version before it reads copies, and a writer bumps it after it wrote them: what is kept in
+    memory under a version is never older than that version.
+    """
+
+    def __init__(self, database: AsyncIOMotorDatabase[Document]) -> None:
+        durable = WriteConcern(w="majority", j=True)
+        self._versions = database.get_collection("personal_versions", write_concern=durable)
+
+    @outages()
+    async def get(self, collection: str, user_id: str) -> int | None:
+        """Return the version; None when the user never had copies there."""
+        document = await self._versions.find_one({"_id": {"c": collection, "u": user_id}})
+        return None if document is None else int(document["version"])
+
+    @outages()
+    async def bump(self, collection: str, user_ids: Iterable[str]) -> None:
+        """Make searches of these users read their copies anew."""
+        updates = [
+            UpdateOne({"_id": {"c": collection, "u": user_id}}, {"$inc": {"version": 1}}, upsert=True)
+            for user_id in dict.fromkeys(user_ids)
+        ]
+        if updates:
+            await self._versions.bulk_write(updates, ordered=False)
+
+    @outages()
+    async def forget(self, collection: str) -> None:
+        """Forget all versions of a collection that is no more."""
+        least, most = ({"c": collection, "u": end} for end in (MinKey(), MaxKey()))
+        await self._versions.delete_many({"_id": {"$gt": least, "$lt": most}})
