@@ -9,6 +9,7 @@ import structlog
 
 from clickstream_service.app import running
 from clickstream_service.config import Settings
+from tideline.errors import DependencyUnavailable
 from tideline.rpc import logs
 from tideline.rpc.server import until_told_to_stop
 
@@ -27,10 +28,14 @@ def register(commands: Commands) -> None:
 
 
 def _serve(_: argparse.Namespace) -> int:
-    """Serve until SIGTERM or SIGINT; everything that was taken is written by then."""
+    """Serve until SIGTERM or SIGINT; everything that was taken is written by then. 1 when it cannot start."""
     settings = Settings()
     logs.configure(settings.log_level)
-    asyncio.run(_run(settings))
+    try:
+        asyncio.run(_run(settings))
+    except DependencyUnavailable as unavailable:
+        _log.error("cannot start", service="clickstream", cause=str(unavailable))
+        return 1
     return 0
 
 

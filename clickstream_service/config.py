@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, MongoDsn
+from pydantic import BeforeValidator, Field, MongoDsn
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+
+def _in_seconds(value: Any) -> Any:
+    """Take a bare number for seconds: in the environment it is a text, which would have to be ISO 8601."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
 Positive = Annotated[int, Field(gt=0)]
-PositiveTime = Annotated[timedelta, Field(gt=timedelta(0))]
+Time = Annotated[timedelta, BeforeValidator(_in_seconds), Field(ge=timedelta(0))]
+PositiveTime = Annotated[timedelta, BeforeValidator(_in_seconds), Field(gt=timedelta(0))]
 
 
 class Settings(BaseSettings):
@@ -26,7 +36,7 @@ class Settings(BaseSettings):
 
     listen: str = "127.0.0.1:50051"
     """Address and port to serve on; port 0 takes a free one, which the log names."""
-    stop_grace: timedelta = timedelta(seconds=10)
+    stop_grace: Time = timedelta(seconds=10)
     """How long calls that are under way may go on after SIGTERM."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """What is logged, at least."""
@@ -42,9 +52,9 @@ class Settings(BaseSettings):
     """A session that failed this often is parked."""
     feedback_max_attempts: Positive = 10
     """A user whose lease expired this often in a row has what waits parked: it seems to end its workers."""
-    feedback_backoff: timedelta = timedelta(minutes=1)
+    feedback_backoff: Time = timedelta(minutes=1)
     """How long a user with a failed session waits to be leased again; twice as long after each further failure."""
-    feedback_max_backoff: timedelta = timedelta(hours=1)
+    feedback_max_backoff: Time = timedelta(hours=1)
     """The longest such wait."""
     submit_after_quiet: PositiveTime | None = None
     """Sessions of users are submitted by themselves this long after their last event; not at all when unset.

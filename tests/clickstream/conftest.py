@@ -16,7 +16,7 @@ from tideline.clickstream.v1 import batch_service_pb2_grpc, feedback_service_pb2
 from tideline.rpc.server import OPTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from pymongo import MongoClient
     from pymongo.database import Database
@@ -88,3 +88,17 @@ def sessions(service: Service) -> session_service_pb2_grpc.SessionServiceAsyncSt
 def database(mongo_client: MongoClient[dict[str, Any]], settings: Settings) -> Database[dict[str, Any]]:
     """The database of the service, to look at."""
     return mongo_client[settings.mongo_database]
+
+
+@pytest.fixture
+def profiled(service: Service, database: Database[dict[str, Any]]) -> Iterator[None]:
+    """Fails the test when a query of its RPCs walked through a collection, or sorted what an index has in order."""
+    database.command("profile", 2)
+    yield
+    database.command("profile", 0)
+    bad = {
+        "$or": [{"planSummary": {"$regex": "COLLSCAN"}}, {"hasSortStage": True}],
+        "ns": {"$ne": f"{database.name}.system.profile"},
+    }
+    assert [(op["planSummary"], op["command"]) for op in database["system.profile"].find(bad)] == []
+    assert database["system.profile"].count_documents({"planSummary": {"$regex": "IXSCAN|IDHACK"}}) > 0

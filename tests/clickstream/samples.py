@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 
 from tideline.clickstream.v1 import event_pb2, session_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 AWKWARD_IDS = (
     "it's",
@@ -43,7 +44,7 @@ STRUCTS = st.recursive(
 def a_session(session_id: str, *, objects: Sequence[str] = ("a", "b", "c"), **fields: Any) -> session_pb2.Session:
     """A session that showed these objects; `created_at` may be a datetime."""
     shown = [session_pb2.SearchResult(object_id=object_id) for object_id in objects]
-    session = session_pb2.Session(
+    return session_pb2.Session(
         **{
             "session_id": session_id,
             "user_id": "ann",
@@ -52,7 +53,6 @@ def a_session(session_id: str, *, objects: Sequence[str] = ("a", "b", "c"), **fi
             **fields,
         }
     )
-    return session
 
 
 def an_event(event_id: str, object_id: str = "a", **fields: Any) -> event_pb2.Event:
