@@ -8,7 +8,7 @@ from array import array
 from typing import TYPE_CHECKING, Final
 
 from clickstream_service.domain.event import Event
-from clickstream_service.domain.session import SearchResult, Session, SessionFilter, SortBy, SortOrder
+from clickstream_service.domain.session import SearchResult, Session, SessionFilter, SortBy, SortOrder, Struct
 from clickstream_service.rpc.structs import (
     datetime_from_pb,
     datetime_to_pb,
@@ -39,9 +39,12 @@ def session_from_pb(message: session_pb2.Session, now: datetime) -> Session | In
     """Return a session that came in `now`; `message` loses what only the server may assign."""
     content = _content(message, _ASSIGNED_TO_SESSION)
     try:
-        created_at = datetime_from_pb(message.created_at, "created_at") if message.HasField("created_at") else now
+        return _session_from_pb(message, now, content)
     except InvalidField as invalid:
         return invalid
+
+
+def _session_from_pb(message: session_pb2.Session, now: datetime, content: bytes) -> Session:
     return Session(
         session_id=message.session_id,
         user_id=message.user_id,
@@ -53,15 +56,17 @@ def session_from_pb(message: session_pb2.Session, now: datetime) -> Session | In
                     result.object_id,
                     result.rank or place,
                     result.score if result.HasField("score") else None,
-                    struct_from_pb(result.meta) if result.HasField("meta") else None,
+                    struct_from_pb(result.meta, f"search_results[{place - 1}].meta")
+                    if result.HasField("meta")
+                    else None,
                 )
                 for place, result in enumerate(message.search_results, 1)
             ]
         ),
-        search_meta=struct_from_pb(message.search_meta) if message.HasField("search_meta") else None,
-        payload_filter=struct_from_pb(message.payload_filter) if message.HasField("payload_filter") else None,
+        search_meta=_optional_struct(message, "search_meta"),
+        payload_filter=_optional_struct(message, "payload_filter"),
         sort_by=tuple(SortBy(by.field, SortOrder(by.order)) for by in message.sort_by),
-        created_at=created_at,
+        created_at=_created_at(message, now),
         collection=message.collection,
         fingerprint=hashlib.sha256(content).digest(),
         nbytes=len(content),
@@ -138,7 +143,7 @@ def event_to_pb(event: Event) -> event_pb2.Event:
 def _event_from_pb(session_id: str, message: event_pb2.Event, now: datetime) -> Event | InvalidField:
     content = _content(message, _ASSIGNED_TO_EVENT)
     try:
-        created_at = datetime_from_pb(message.created_at, "created_at") if message.HasField("created_at") else now
+        meta, created_at = _optional_struct(message, "meta"), _created_at(message, now)
     except InvalidField as invalid:
         return invalid
     return Event(
@@ -148,7 +153,7 @@ def _event_from_pb(session_id: str, message: event_pb2.Event, now: datetime) -> 
         event_types=tuple(message.event_types),
         position=message.position if message.HasField("position") else None,
         dwell=timedelta_from_pb(message.dwell) if message.HasField("dwell") else None,
-        meta=struct_from_pb(message.meta) if message.HasField("meta") else None,
+        meta=meta,
         created_at=created_at,
         fingerprint=hashlib.sha256(content).digest(),
         nbytes=len(content),
@@ -167,10 +172,18 @@ def _content(message: session_pb2.Session | event_pb2.Event, assigned: Sequence[
     return message.SerializeToString(deterministic=True)
 
 
-def _query_from_pb(query: session_pb2.SearchQuery) -> str | dict[str, object] | None:
+def _created_at(message: session_pb2.Session | event_pb2.Event, now: datetime) -> datetime:
+    return datetime_from_pb(message.created_at, "created_at") if message.HasField("created_at") else now
+
+
+def _optional_struct(message: session_pb2.Session | event_pb2.Event, name: str) -> Struct | None:
+    return struct_from_pb(getattr(message, name), name) if message.HasField(name) else None  # type: ignore[arg-type]
+
+
+def _query_from_pb(query: session_pb2.SearchQuery) -> str | Struct | None:
     kind = query.WhichOneof("query")
     if kind == "structured":
-        return struct_from_pb(query.structured)
+        return struct_from_pb(query.structured, "search_query.structured")
     return query.text if kind == "text" else None
 
 

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration
     from google.protobuf.timestamp_pb2 import Timestamp
 
+DEEPEST: Final = 20
+"""How deep a Struct may be: protobuf reads 100 levels, of which an object takes 3, and responses put sessions deeper
+than requests do. One that is too deep to be read would be in the way of all others."""
+
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 _SECOND: Final = timedelta(seconds=1)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -21,9 +25,14 @@ _SECONDS: Final = range(
 )
 
 
-def struct_from_pb(struct: Struct) -> dict[str, Any]:
-    """Return the object that a Struct stands for; its numbers are floats."""
-    return {key: _value_from_pb(value) for key, value in struct.fields.items()}
+def struct_from_pb(struct: Struct, field: str, room: int = DEEPEST) -> dict[str, Any]:
+    """Return the object that a Struct stands for; its numbers are floats.
+
+    Raises `InvalidField` for more than `room` objects and lists inside each other.
+    """
+    if not room:
+        raise InvalidField(f"has more than {DEEPEST} objects and lists inside each other", field=field)
+    return {key: _value_from_pb(value, field, room - 1) for key, value in struct.fields.items()}
 
 
 def struct_to_pb(values: dict[str, Any], struct: Struct) -> None:
@@ -55,12 +64,14 @@ def timedelta_to_pb(delta: timedelta, duration: Duration) -> None:
     duration.seconds, duration.nanos = seconds, rest // _MICROSECOND * 1000
 
 
-def _value_from_pb(value: Value) -> Any:
+def _value_from_pb(value: Value, field: str, room: int) -> Any:
     kind = value.WhichOneof("kind")
     if kind == "struct_value":
-        return struct_from_pb(value.struct_value)
+        return struct_from_pb(value.struct_value, field, room)
     if kind == "list_value":
-        return [_value_from_pb(item) for item in value.list_value.values]
+        if not room:
+            raise InvalidField(f"has more than {DEEPEST} objects and lists inside each other", field=field)
+        return [_value_from_pb(item, field, room - 1) for item in value.list_value.values]
     return None if kind is None or kind == "null_value" else getattr(value, kind)
 
 

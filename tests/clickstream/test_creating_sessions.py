@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from tests.clickstream.calls import Refusal, create, create_all, get, push, refusal
 from tests.clickstream.conftest import serving
 from tests.clickstream.samples import AWKWARD_IDS, IDS, STRUCTS, a_session, an_event
+from tideline.clickstream.v1 import batch_service_pb2 as batch_pb
+from tideline.clickstream.v1 import feedback_service_pb2 as feedback_pb
 from tideline.clickstream.v1 import session_pb2
 from tideline.clickstream.v1 import session_service_pb2 as pb
 from tideline.clickstream.v1.session_pb2 import SearchQuery, SearchResult, SortBy
@@ -31,6 +33,14 @@ INVALID = grpc.StatusCode.INVALID_ARGUMENT
 EXAMPLES = hypothesis_settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
+
+
+def nested(depth: int) -> dict[str, Any]:
+    """Objects and lists inside each other, so many levels of them."""
+    value: Any = []
+    for level in range(2, depth):
+        value = [value] if level % 2 else {"inside": value}
+    return {"inside": value}
 
 
 def a_full_session(session_id: str, clock: Clock) -> session_pb2.Session:
@@ -148,6 +158,9 @@ async def test_ranks_that_leave_places_out_are_kept(sessions: SessionServiceAsyn
         ({"objects": [f"o{n}" for n in range(1001)]}, "session.search_results"),
         ({"collection": "1 + 1"}, "session.collection"),
         ({"search_query": SearchQuery(text="x" * 16385)}, "session.search_query.text"),
+        ({"search_meta": nested(21)}, "session.search_meta"),
+        ({"search_query": SearchQuery(structured=nested(21))}, "session.search_query.structured"),
+        ({"search_results": [SearchResult(object_id="a", meta=nested(21))]}, "session.search_results[0].meta"),
     ],
 )
 async def test_a_session_that_breaks_a_rule_is_refused_naming_the_field(
@@ -161,6 +174,19 @@ async def test_a_session_that_is_too_large_is_refused(sessions: SessionServiceAs
     large = a_session("s1")
     large.search_meta.update({"blob": "x" * (3 * 1024 * 1024)})
     assert await refusal(create(sessions, large)) == Refusal(INVALID, "INVALID_FIELD", "session")
+
+
+async def test_the_deepest_structs_are_read_through_every_service(service: Service) -> None:
+    deep = a_session("s1", search_meta=nested(20), search_query=SearchQuery(structured=nested(20)))
+    deep.search_results[0].meta.update(nested(20))
+    recorded = await create(service.sessions, deep)
+    await push(service.sessions, "s1", [an_event("e1", meta=nested(20))])
+    await service.batches.UseSessionForImprovement(batch_pb.UseSessionForImprovementRequest(session_id="s1"))
+    batch = batch_pb.GetBatchSessionsRequest(batch_id=recorded.batch_id)
+    assert (await service.batches.GetBatchSessions(batch)).sessions[0].session == recorded
+    [leased] = [part async for part in service.feedback.LeaseFeedback(feedback_pb.LeaseFeedbackRequest(owner="w"))]
+    assert leased.sessions[0].session.session == recorded
+    assert leased.sessions[0].session.events == (await get(service.sessions, "s1")).events
 
 
 async def test_a_session_of_the_largest_size_is_recorded_whatever_it_is_made_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from tideline.clickstream.v1.event_pb2 import Event
     from tideline.clickstream.v1.session_service_pb2_grpc import SessionServiceAsyncStub
 
+# Not base64; then a number, null, an empty list, and more lists than can be read, as JSON in base64.
+MADE_UP_TOKENS = ("made up", "NQ==", "bnVsbA==", "W10=", base64.b64encode(b"[" * 5000).decode())
 UNKNOWN = Refusal(grpc.StatusCode.NOT_FOUND, "SESSION_NOT_FOUND", "")
 
 
@@ -110,7 +113,7 @@ async def test_a_page_token_is_good_for_its_own_request_only(sessions: SessionSe
     for request in (
         pb.ListSessionsRequest(user_id="bob", page_token=token),
         pb.ListSessionsRequest(page_token=token),
-        pb.ListSessionsRequest(user_id="ann", page_token="made up"),  # noqa: S106
+        *(pb.ListSessionsRequest(user_id="ann", page_token=made_up) for made_up in MADE_UP_TOKENS),
     ):
         assert await refusal(sessions.ListSessions(request)) == refused
     other = pb.ListSessionEventsRequest(session_id="s1", page_token=token)

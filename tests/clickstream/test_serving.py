@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from clickstream_service.config import Settings
     from tideline.clickstream.v1.session_service_pb2_grpc import SessionServiceAsyncStub
 
-HEAVY = ("torch", "pymilvus", "numpy", "apscheduler", "improvement_service")
-
 
 @asynccontextmanager
 async def started(settings: Settings, **changes: str) -> AsyncIterator[Process]:
@@ -105,9 +103,3 @@ async def test_without_a_database_it_ends_and_says_so(settings: Settings) -> Non
         failed = await logged(process, "cannot start")
         assert failed["level"] == "error"
         assert await process.wait() == 1
-
-
-def test_the_heavy_libraries_are_not_loaded() -> None:
-    code = f"import sys, clickstream_service.cli; print([name for name in {HEAVY} if name in sys.modules])"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert loaded.stdout.strip() == "[]"

@@ -30,12 +30,12 @@ def cursor(request: Message, length: int) -> list[Any] | None:
     if not given:
         return None
     try:
-        filters, *values = json.loads(base64.b64decode(given, altchars=b"-_", validate=True))
-    except ValueError as error:
+        values = json.loads(base64.b64decode(given, altchars=b"-_", validate=True))
+    except (ValueError, RecursionError) as error:
         raise InvalidPageToken("was not made by this service", field="page_token") from error
-    if filters != _filters(request) or len(values) != length:
+    if not isinstance(values, list) or len(values) != length + 1 or values[0] != _filters(request):
         raise InvalidPageToken("was made for another request", field="page_token")
-    return list(values)
+    return values[1:]
 
 
 def _filters(request: Message) -> str:
