@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from google.protobuf.duration_pb2 import Duration
 
+from tests.clickstream.calls import refusal
 from tests.clickstream.samples import a_session, an_event
 from tideline.clickstream.v1 import batch_service_pb2 as batch_pb
 from tideline.clickstream.v1 import feedback_service_pb2 as pb
 from tideline.clickstream.v1 import session_service_pb2 as session_pb
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
+    import grpc
+
+    from clickstream_service.config import Settings
     from tests.clickstream.conftest import Service
     from tideline.clickstream.v1.feedback_service_pb2_grpc import FeedbackServiceAsyncStub
 
@@ -39,6 +44,29 @@ class Leased:
 
 def seconds(number: float) -> Duration:
     return Duration(nanos=round(number * 1e9) % 1_000_000_000, seconds=int(number))
+
+
+def impatient(settings: Settings) -> Settings:
+    """Let failed sessions be tried again at once, and few times."""
+    return settings.model_copy(
+        update={
+            "feedback_backoff": timedelta(milliseconds=20),
+            "feedback_max_backoff": timedelta(milliseconds=40),
+            "feedback_max_failures": 3,
+            "feedback_max_attempts": 3,
+        }
+    )
+
+
+async def refused(call: Awaitable[object]) -> tuple[grpc.StatusCode, str]:
+    """Return the status and the reason that a call is refused with."""
+    code, reason, _ = await refusal(call)
+    return code, reason
+
+
+async def push(service: Service, session_id: str, *event_ids: str) -> None:
+    events = [an_event(event_id) for event_id in event_ids]
+    await service.sessions.PushEvents(session_pb.PushEventsRequest(session_id=session_id, events=events))
 
 
 async def record(service: Service, session_id: str, user_id: str = "ann", *, events: int = 1) -> None:
