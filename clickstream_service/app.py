@@ -24,6 +24,8 @@ from clickstream_service.storage.mongo_leases import MongoLeases
 from clickstream_service.storage.mongo_quiet import MongoQuiet
 from clickstream_service.storage.mongo_sessions import MongoSessions
 from clickstream_service.storage.mongo_settlements import MongoSettlements
+from clickstream_service.storage.mongo_strengths import MongoStrengths
+from clickstream_service.strengths import StrengthVersions
 from clickstream_service.submission import QuietSubmission, Submissions
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ async def running(settings: Settings, now: Callable[[], datetime] = utc_now) -> 
         quiet_for = settings.submit_after_quiet
         sessions = MongoSessions(database, _session_writes(settings), now, queue.requeue_in, quiet_for)
         stack.push_async_callback(sessions.close)
-        events = MongoEvents(database, _event_writes(settings), queue.requeue_in)
+        events = MongoEvents(database, _event_writes(settings), queue.requeue_in, now)
         stack.push_async_callback(events.close)
 
         times = TimeLimits(settings.max_age, settings.max_ahead)
@@ -66,6 +68,7 @@ async def running(settings: Settings, now: Callable[[], datetime] = utc_now) -> 
             batches=Batches(MongoBatches(database), now),
             submissions=Submissions(queue),
             feedback=feedback,
+            strengths=StrengthVersions(MongoStrengths(database), settings.strengths_max_age, now),
         )
         server = rpc.build(use_cases, now)
         port = server.listen(settings.listen)

@@ -46,6 +46,9 @@ class Settings(BaseSettings):
     max_ahead: PositiveTime = timedelta(minutes=5)
     """Sessions and events from further in the future are refused."""
 
+    strengths_max_age: timedelta = timedelta(seconds=10)
+    """How long after a change of the strengths by another instance of the service this one may go by the old ones."""
+
     feedback_lease: PositiveTime = timedelta(minutes=5)
     """How long a worker holds a user's feedback without renewing, unless it asks for another time."""
     feedback_max_failures: Positive = 5

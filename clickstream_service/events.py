@@ -21,11 +21,12 @@ class EventStore(Protocol):
 
     async def record(
         self, events: Sequence[Event], *, allow_missing: bool, patient: bool
-    ) -> list[Stored | EventConflict | SessionNotFound]:
+    ) -> list[Stored | EventConflict | SessionNotFound | InvalidField]:
         """Store the events that are not there yet, and queue sessions again that were submitted to be learned from.
 
-        Without `allow_missing`, events of unknown sessions are left out. When too much is waiting, raises
-        `Overloaded`, or waits when `patient`.
+        Events that name another user or query than their session are left out (`InvalidField`), and so are those of
+        unknown sessions without `allow_missing`. When too much is waiting, raises `Overloaded`, or waits when
+        `patient`.
         """
 
 
@@ -48,10 +49,10 @@ class Events:
         self._now = now
 
     async def push(
-        self, session_id: str, events: Sequence[Event | InvalidField], *, allow_missing: bool
+        self, session_id: str, events: Sequence[Event | InvalidField], *, allow_missing: bool, historical: bool
     ) -> list[Stored | TidelineError]:
         """Record the events of a session; raises `SessionNotFound`, and `Overloaded` when too much is waiting."""
-        outcomes = await self._record(events, allow_missing=allow_missing, patient=False)
+        outcomes = await self.record(events, allow_missing=allow_missing, historical=historical, patient=False)
         for outcome in outcomes:
             if isinstance(outcome, SessionNotFound):
                 raise outcome
@@ -60,22 +61,29 @@ class Events:
         return outcomes
 
     async def take(
-        self, events: Sequence[Event | InvalidField], *, allow_missing: bool
+        self, events: Sequence[Event | InvalidField], *, allow_missing: bool, historical: bool
     ) -> list[Stored | TidelineError]:
         """Do the same for a caller that can wait; an unknown session is an outcome of its events."""
-        return await self._record(events, allow_missing=allow_missing, patient=True)
+        return await self.record(events, allow_missing=allow_missing, historical=historical, patient=True)
 
-    async def _record(
-        self, events: Sequence[Event | InvalidField], *, allow_missing: bool, patient: bool
+    async def record(
+        self, events: Sequence[Event | InvalidField], *, allow_missing: bool, historical: bool, patient: bool
     ) -> list[Stored | TidelineError]:
+        """Record events of any sessions, or of none, that keep the rules; the outcome of each says what is wrong.
+
+        When too much is waiting, raises `Overloaded`, or waits when `patient`.
+        """
         now = self._now()
-        checked = [event if isinstance(event, InvalidField) else self._checked(event, now) for event in events]
+        checked = [
+            event if isinstance(event, InvalidField) else self._checked(event, now, historical=historical)
+            for event in events
+        ]
         good = [event for event in checked if isinstance(event, Event)]
         stored = iter(await self._store.record(good, allow_missing=allow_missing, patient=patient))
         return [next(stored) if isinstance(event, Event) else event for event in checked]
 
-    def _checked(self, event: Event, now: datetime) -> Event | InvalidField:
-        fault = self._limits.fault(event.created_at, now)
+    def _checked(self, event: Event, now: datetime, *, historical: bool) -> Event | InvalidField:
+        fault = self._limits.fault(event.created_at, now, historical=historical)
         if fault is not None:
             return fault
         if event.nbytes > MAX_BYTES:

@@ -85,11 +85,14 @@ class Sessions:
             submitted=recorded.submitted,
         )
 
-    async def create_many(self, sessions: Sequence[Session | InvalidField]) -> list[Recorded | TidelineError]:
+    async def create_many(
+        self, sessions: Sequence[Session | InvalidField], *, historical: bool = False
+    ) -> list[Recorded | TidelineError]:
         """Record the sessions that keep the rules; the outcome of each says where it is, or what is wrong with it."""
         now = self._now()
         checked = [
-            session if isinstance(session, InvalidField) else self._checked(session, now) for session in sessions
+            session if isinstance(session, InvalidField) else self._checked(session, now, historical=historical)
+            for session in sessions
         ]
         recorded = iter(await self._store.record([session for session in checked if isinstance(session, Session)]))
         return [next(recorded) if isinstance(session, Session) else session for session in checked]
@@ -117,8 +120,8 @@ class Sessions:
         """Take a session out of training data, signals and improvement; raises `SessionNotFound`."""
         return await self._store.mark_irrelevant(session_id, Irrelevance(reason, self._now()))
 
-    def _checked(self, session: Session, now: datetime) -> Session | InvalidField:
-        fault = self._limits.fault(session.created_at, now) or _fault(session)
+    def _checked(self, session: Session, now: datetime, *, historical: bool) -> Session | InvalidField:
+        fault = self._limits.fault(session.created_at, now, historical=historical) or _fault(session)
         if fault is not None:
             return fault
         # Without an id of the client's own, sending it again records it again.

@@ -53,6 +53,24 @@ class LeaseLost(TidelineError):
     reason = "LEASE_LOST"
 
 
+class InteractionNotFound(TidelineError):
+    """No interaction has this id."""
+
+    reason = "INTERACTION_NOT_FOUND"
+
+
+class VersionNotFound(TidelineError):
+    """There is no such version of strengths or propensities."""
+
+    reason = "VERSION_NOT_FOUND"
+
+
+class StrengthsConflict(TidelineError):
+    """The strengths were changed since the version that a change was based on."""
+
+    reason = "STRENGTHS_CONFLICT"
+
+
 class TimeOutOfRange(InvalidField):
     """A time is too old or lies ahead."""
 

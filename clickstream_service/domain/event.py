@@ -1,4 +1,4 @@
-"""Something a user did with a result."""
+"""Something a user did: with a result of a search, with the search as a whole, or without one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ class EventFlag(IntEnum):
 class Event:
     """A recorded event, or one about to be recorded.
 
+    `session_id` is empty for an interaction that stands alone, `object_id` for what is about the search as a whole.
     `position` counts from 0. `fingerprint` is a SHA-256 of what the client gave, `nbytes` its size as a message.
+    `user_id` and `query_text` are those of the session when there is one; when it is about to be recorded they may be
+    empty, and are filled in. `noise` names the rules that it broke; it does not count then.
     """
 
     session_id: str
@@ -40,6 +43,11 @@ class Event:
     fingerprint: bytes
     nbytes: int
     flags: tuple[EventFlag, ...] = ()
+    user_id: str = ""
+    query_text: str = ""
+    document_score: float | None = None
+    result_set_size: int | None = None
+    noise: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

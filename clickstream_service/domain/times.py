@@ -18,9 +18,9 @@ class TimeLimits:
     max_age: timedelta
     max_ahead: timedelta
 
-    def fault(self, created_at: datetime, now: datetime) -> TimeOutOfRange | None:
-        """Return what is wrong with a time; None when it is recent."""
-        if created_at < now - self.max_age:
+    def fault(self, created_at: datetime, now: datetime, *, historical: bool = False) -> TimeOutOfRange | None:
+        """Return what is wrong with a time; None when it is recent, or just past in what is `historical`."""
+        if not historical and created_at < now - self.max_age:
             return TimeOutOfRange(f"is more than {self.max_age} ago", field="created_at")
         if created_at > now + self.max_ahead:
             return TimeOutOfRange(f"is more than {self.max_ahead} ahead", field="created_at")

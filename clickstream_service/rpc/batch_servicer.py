@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import grpc
 
     from clickstream_service.batches import Batches
+    from clickstream_service.strengths import StrengthVersions
     from clickstream_service.submission import Submissions
 
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -29,8 +30,9 @@ EVENTS: Final = 100
 class BatchServicer(BatchServiceServicer):
     """Answers calls of `BatchService`."""
 
-    def __init__(self, batches: Batches, submissions: Submissions) -> None:
+    def __init__(self, batches: Batches, submissions: Submissions, strengths: StrengthVersions) -> None:
         self._batches = batches
+        self._strengths = strengths
         self._submissions = submissions
 
     async def UseSessionForImprovement(
@@ -56,8 +58,9 @@ class BatchServicer(BatchServiceServicer):
         page = await self._batches.sessions(
             request.batch_id, request.after_number, request.limit or SESSIONS, request.events_limit or EVENTS
         )
+        strengths = await self._strengths.current()
         return pb.GetBatchSessionsResponse(
-            sessions=map(convert.session_with_events_to_pb, page.sessions),
+            sessions=[convert.session_with_events_to_pb(session, strengths) for session in page.sessions],
             last_number=page.last_number,
             end_of_batch=page.ended,
         )
@@ -65,10 +68,13 @@ class BatchServicer(BatchServiceServicer):
     async def ExportBatchSessions(
         self, request: pb.ExportBatchSessionsRequest, context: Context
     ) -> AsyncIterator[pb.ExportBatchSessionsResponse]:
+        strengths = await self._strengths.current()
         exported = self._batches.export(request.batch_id, request.after_number, request.events_limit or EVENTS)
         async with aclosing(exported) as sessions:
             async for chunk, _ in chunks(sessions, lambda session: session.nbytes):
-                yield pb.ExportBatchSessionsResponse(sessions=map(convert.session_with_events_to_pb, chunk))
+                yield pb.ExportBatchSessionsResponse(
+                    sessions=[convert.session_with_events_to_pb(session, strengths) for session in chunk]
+                )
 
     async def ReleaseBatch(self, request: pb.ReleaseBatchRequest, context: Context) -> pb.ReleaseBatchResponse:
         return pb.ReleaseBatchResponse(batch=convert.batch_to_pb(await self._batches.release(request.release_id)))

@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from clickstream_service.domain.strength import Strengths
+
 _ASSIGNED_TO_SESSION: Final = ("batch_id", "session_number", "irrelevance")
-_ASSIGNED_TO_EVENT: Final = ("flags",)
+_ASSIGNED_TO_EVENT: Final = ("flags", "weight")
 
 
 def checked_session_from_pb(message: session_pb2.Session, now: datetime) -> Session | InvalidField:
@@ -124,13 +126,14 @@ def checked_events_from_pb(
     return [first_violation(message) or _event_from_pb(session_id, message, now) for message in messages]
 
 
-def event_to_pb(event: Event) -> event_pb2.Event:
+def event_to_pb(event: Event, strengths: Strengths) -> event_pb2.Event:
     message = event_pb2.Event(
         event_id=event.event_id,
         object_id=event.object_id,
         event_types=event.event_types,
         position=event.position,
         flags=map(event_pb2.EventFlag.ValueType, event.flags),
+        weight=0.0 if event.noise else strengths.weight(event.event_types, event.dwell),
     )
     if event.dwell is not None:
         timedelta_to_pb(event.dwell, message.dwell)

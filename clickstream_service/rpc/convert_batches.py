@@ -12,6 +12,7 @@ from tideline.clickstream.v1 import batch_service_pb2 as pb
 if TYPE_CHECKING:
     from clickstream_service.domain.batch import Batch
     from clickstream_service.domain.session import SessionWithEvents
+    from clickstream_service.domain.strength import Strengths
 
 
 def state_from_pb(state: pb.BatchState.ValueType) -> BatchState | None:
@@ -32,9 +33,9 @@ def batch_to_pb(batch: Batch) -> pb.Batch:
     return message
 
 
-def session_with_events_to_pb(content: SessionWithEvents) -> pb.SessionWithEvents:
+def session_with_events_to_pb(content: SessionWithEvents, strengths: Strengths) -> pb.SessionWithEvents:
     return pb.SessionWithEvents(
         session=convert.session_to_pb(content.session),
-        events=map(convert.event_to_pb, content.events),
+        events=[convert.event_to_pb(event, strengths) for event in content.events],
         events_truncated=content.truncated,
     )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from clickstream_service.domain.feedback import FeedbackCounts, FeedbackSession, Lease, PendingUser, Renewal
+    from clickstream_service.domain.strength import Strengths
 
 _STATES: Final = {
     FeedbackState.PENDING: pb.FEEDBACK_STATE_PENDING,
@@ -46,9 +47,9 @@ def lease_to_pb(lease: Lease) -> pb.FeedbackLease:
     return message
 
 
-def session_to_pb(session: FeedbackSession) -> pb.FeedbackSession:
+def session_to_pb(session: FeedbackSession, strengths: Strengths) -> pb.FeedbackSession:
     return pb.FeedbackSession(
-        session=session_with_events_to_pb(session.content),
+        session=session_with_events_to_pb(session.content, strengths),
         state=_STATES[session.state],
         failures=session.failures,
     )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import grpc
 
     from clickstream_service.feedback import Feedback
+    from clickstream_service.strengths import StrengthVersions
 
     Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -27,8 +28,9 @@ EVENTS: Final = 10_000
 class FeedbackServicer(FeedbackServiceServicer):
     """Answers calls of `FeedbackService`."""
 
-    def __init__(self, feedback: Feedback) -> None:
+    def __init__(self, feedback: Feedback, strengths: StrengthVersions) -> None:
         self._feedback = feedback
+        self._strengths = strengths
 
     async def LeaseFeedback(
         self, request: pb.LeaseFeedbackRequest, context: Context
@@ -36,10 +38,13 @@ class FeedbackServicer(FeedbackServiceServicer):
         leased = self._feedback.lease(request.owner, request.max_users or USERS, convert.duration_from_pb(request))
         async with aclosing(leased) as leases:
             async for lease in leases:
+                strengths = await self._strengths.current()
                 sessions = self._feedback.sessions(lease, request.events_limit or EVENTS)
                 async for chunk, last in chunks(sessions, lambda session: session.content.nbytes):
                     yield pb.LeaseFeedbackResponse(
-                        lease=convert.lease_to_pb(lease), sessions=map(convert.session_to_pb, chunk), last=last
+                        lease=convert.lease_to_pb(lease),
+                        sessions=[convert.session_to_pb(session, strengths) for session in chunk],
+                        last=last,
                     )
 
     async def RenewLease(self, request: pb.RenewLeaseRequest, context: Context) -> pb.RenewLeaseResponse:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from clickstream_service.events import Events
     from clickstream_service.feedback import Feedback
     from clickstream_service.sessions import Sessions
+    from clickstream_service.strengths import StrengthVersions
     from clickstream_service.submission import Submissions
 
 SERVICES: Final = (
@@ -40,12 +41,16 @@ class UseCases:
     batches: Batches
     submissions: Submissions
     feedback: Feedback
+    strengths: StrengthVersions
 
 
 def build(use_cases: UseCases, now: Callable[[], datetime]) -> Server:
     """Return a server that answers for all services of the clickstream contract."""
     server = Server(reflect=SERVICES)
-    add_SessionServiceServicer_to_server(SessionServicer(use_cases.sessions, use_cases.events, now), server.grpc)
-    add_BatchServiceServicer_to_server(BatchServicer(use_cases.batches, use_cases.submissions), server.grpc)
-    add_FeedbackServiceServicer_to_server(FeedbackServicer(use_cases.feedback), server.grpc)
+    strengths = use_cases.strengths
+    add_SessionServiceServicer_to_server(
+        SessionServicer(use_cases.sessions, use_cases.events, strengths, now), server.grpc
+    )
+    add_BatchServiceServicer_to_server(BatchServicer(use_cases.batches, use_cases.submissions, strengths), server.grpc)
+    add_FeedbackServiceServicer_to_server(FeedbackServicer(use_cases.feedback, strengths), server.grpc)
     return server

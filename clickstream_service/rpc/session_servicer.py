@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from clickstream_service.events import Events
     from clickstream_service.sessions import Sessions
+    from clickstream_service.strengths import StrengthVersions
 
     Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -29,9 +30,12 @@ READ_AHEAD_BYTES: Final = 8 * 1024 * 1024
 class SessionServicer(SessionServiceServicer):
     """Answers calls of `SessionService`."""
 
-    def __init__(self, sessions: Sessions, events: Events, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, sessions: Sessions, events: Events, strengths: StrengthVersions, now: Callable[[], datetime]
+    ) -> None:
         self._sessions = sessions
         self._events = events
+        self._strengths = strengths
         self._now = now
 
     async def CreateSession(self, request: pb.CreateSessionRequest, context: Context) -> pb.CreateSessionResponse:
@@ -43,15 +47,17 @@ class SessionServicer(SessionServiceServicer):
     ) -> pb.BatchCreateSessionsResponse:
         now = self._now()
         results = await self._sessions.create_many(
-            [convert.checked_session_from_pb(session, now) for session in request.sessions]
+            [convert.checked_session_from_pb(session, now) for session in request.sessions],
+            historical=request.historical,
         )
         return pb.BatchCreateSessionsResponse(outcomes=outcomes.of_sessions(request.sessions, results))
 
     async def GetSession(self, request: pb.GetSessionRequest, context: Context) -> pb.GetSessionResponse:
         found = await self._sessions.get(request.session_id, request.events_limit or EVENTS)
+        strengths = await self._strengths.current()
         return pb.GetSessionResponse(
             session=convert.session_to_pb(found.session),
-            events=map(convert.event_to_pb, found.events),
+            events=[convert.event_to_pb(event, strengths) for event in found.events],
             events_truncated=found.truncated,
         )
 
@@ -59,8 +65,9 @@ class SessionServicer(SessionServiceServicer):
         self, request: pb.ListSessionEventsRequest, context: Context
     ) -> pb.ListSessionEventsResponse:
         page = await self._sessions.events(request.session_id, cursors.after(request), request.page_size or EVENTS)
+        strengths = await self._strengths.current()
         return pb.ListSessionEventsResponse(
-            events=map(convert.event_to_pb, page.events),
+            events=[convert.event_to_pb(event, strengths) for event in page.events],
             next_page_token=cursors.token(request, page.events[-1].created_at, page.events[-1].event_id)
             if page.more
             else "",
@@ -80,6 +87,7 @@ class SessionServicer(SessionServiceServicer):
             request.session_id,
             convert.checked_events_from_pb(request.session_id, request.events, self._now()),
             allow_missing=request.allow_missing,
+            historical=request.historical,
         )
         return pb.PushEventsResponse(outcomes=outcomes.of_events(request.events, results))
 
@@ -100,5 +108,6 @@ class SessionServicer(SessionServiceServicer):
         results = await self._events.take(
             convert.checked_events_from_pb(request.session_id, request.events, self._now()),
             allow_missing=request.allow_missing,
+            historical=request.historical,
         )
         return pb.StreamEventsResponse(sequence=request.sequence, outcomes=outcomes.of_events(request.events, results))

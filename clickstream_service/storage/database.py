@@ -46,6 +46,7 @@ class Database:
         self.session_batches: Collection = database["session_batches"]
         self.sessions_for_improvement: Collection = database["sessions_for_improvement"]
         self.user_leases: Collection = database["user_leases"]
+        self.strengths: Collection = database["strengths"]
 
     def close(self) -> None:
         self.client.close()

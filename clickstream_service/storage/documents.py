@@ -94,8 +94,17 @@ def from_irrelevance(irrelevance: Irrelevance) -> Document:
     return {"reason": irrelevance.reason, "at": irrelevance.marked_at}
 
 
-def from_event(event: Event, flags: tuple[EventFlag, ...]) -> Document:
-    """Return the document of an event that came in with these flags."""
+def query_text(session: Document) -> str:
+    """Return the text that a session searched for; empty when it searched for something else."""
+    text: str = session.get("search_query", {}).get("text", "")
+    return text
+
+
+def from_event(event: Event, flags: tuple[EventFlag, ...], recorded_at: datetime) -> Document:
+    """Return the document of an event that came in with these flags.
+
+    What it takes from its session is filled in by then; until the session is there, it says that it awaits one.
+    """
     document: Document = {
         "_id": {"s": event.session_id, "e": event.event_id},
         "session_id": event.session_id,
@@ -111,9 +120,15 @@ def from_event(event: Event, flags: tuple[EventFlag, ...]) -> Document:
         document["dwell_us"] = event.dwell // _MICROSECOND
     if event.meta is not None:
         document["meta"] = escaped(event.meta)
+    if event.document_score is not None:
+        document["document_score"] = event.document_score
+    if event.result_set_size is not None:
+        document["result_set_size"] = event.result_set_size
     if flags:
         document["flags"] = [int(flag) for flag in flags]
-    return document
+    if EventFlag.SESSION_MISSING in flags:
+        return {**document, "awaits_session": True, "recorded_at": recorded_at}
+    return {**document, "user_id": event.user_id, "query_text": event.query_text, "recorded_at": recorded_at}
 
 
 def to_event(document: Document) -> Event:
@@ -130,6 +145,11 @@ def to_event(document: Document) -> Event:
         fingerprint=document["fingerprint"],
         nbytes=document["nbytes"],
         flags=tuple(map(EventFlag, document.get("flags", ()))),
+        user_id=document.get("user_id", ""),
+        query_text=document.get("query_text", ""),
+        document_score=document.get("document_score"),
+        result_set_size=document.get("result_set_size"),
+        noise=tuple(document.get("noise", ())),
     )
 
 

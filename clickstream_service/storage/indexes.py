@@ -32,6 +32,16 @@ SESSION_EVENTS: Final = (
     IndexModel(
         [("session_id", ASCENDING), ("created_at", ASCENDING), ("_id.e", ASCENDING)], name="of_session_oldest_first"
     ),
+    IndexModel([("session_id", ASCENDING)], name="awaiting_session", partialFilterExpression={"awaits_session": True}),
+    # As one list, whatever the session: `_id` tells those of the same time apart.
+    IndexModel([("created_at", ASCENDING), ("_id", ASCENDING)], name="oldest_first"),
+    IndexModel([("user_id", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)], name="of_user_oldest_first"),
+    IndexModel(
+        [("object_id", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)], name="of_object_oldest_first"
+    ),
+    IndexModel(
+        [("query_text", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)], name="of_query_oldest_first"
+    ),
 )
 SESSION_BATCHES: Final = (
     IndexModel(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from pymongo import ASCENDING
@@ -10,21 +10,22 @@ from pymongo.errors import BulkWriteError
 
 from clickstream_service.domain.errors import EventConflict, SessionNotFound
 from clickstream_service.domain.event import Event, EventFlag, EventPage, Stored
-from clickstream_service.storage import documents
+from clickstream_service.storage import documents, overtaking
 from clickstream_service.storage.database import outages
 from clickstream_service.storage.group_commit import GroupCommit, Limits
 from clickstream_service.storage.reading import take
 from clickstream_service.storage.transactions import in_transaction
+from tideline.errors import InvalidField
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from datetime import datetime
 
     from clickstream_service.storage.database import Database
     from clickstream_service.storage.mongo_sessions import Requeue
 
     Document = dict[str, Any]
-    Outcome = Stored | EventConflict | SessionNotFound
+    Outcome = Stored | EventConflict | SessionNotFound | InvalidField
 
 OLDEST_FIRST: Final = [("session_id", ASCENDING), ("created_at", ASCENDING), ("_id.e", ASCENDING)]
 DUPLICATE_KEY: Final = 11000
@@ -42,12 +43,22 @@ class _Arrival:
         return self.event.session_id, self.event.event_id
 
 
-class MongoEvents:
-    """The collection `session_events`."""
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """What its events take from a session."""
 
-    def __init__(self, database: Database, limits: Limits, requeue_in: Requeue) -> None:
+    objects: frozenset[str]
+    user_id: str
+    query_text: str
+
+
+class MongoEvents:
+    """The collection `session_events`: events of sessions, and interactions that came without one."""
+
+    def __init__(self, database: Database, limits: Limits, requeue_in: Requeue, now: Callable[[], datetime]) -> None:
         """`requeue_in` queues the users of submitted sessions again, in the transaction that it is given."""
         self._database = database
+        self._now = now
         self._requeue_in = requeue_in
         self._writes: GroupCommit[_Arrival, Outcome] = GroupCommit(
             self._write, lambda arrival: arrival.event.nbytes, limits
@@ -76,22 +87,29 @@ class MongoEvents:
     @outages()
     async def _write(self, arrivals: Sequence[_Arrival]) -> list[Outcome]:
         """Insert a group; whatever was there before is compared afterwards, since most events are new."""
-        shown = await self._shown({arrival.event.session_id for arrival in arrivals})
+        searches = await self._searches({arrival.event.session_id for arrival in arrivals} - {""})
+        faults = [_fault(arrival, searches) for arrival in arrivals]
         first: dict[tuple[str, str], _Arrival] = {}
-        for arrival in arrivals:
-            if arrival.allow_missing or arrival.event.session_id in shown:
+        for arrival, fault in zip(arrivals, faults, strict=True):
+            if fault is None:
                 first.setdefault(arrival.key, arrival)
-        flags = {key: _flags(arrival.event, shown) for key, arrival in first.items()}
-        inserts = [documents.from_event(arrival.event, flags[key]) for key, arrival in first.items()]
+        flags = {key: _flags(arrival.event, searches) for key, arrival in first.items()}
+        now = self._now()
+        inserts = [
+            documents.from_event(_filled(arrival.event, searches), flags[key], now) for key, arrival in first.items()
+        ]
         there = await self._insert(inserts)
         # A duplicate too: its first sender may have died before this.
-        await self._requeue({arrival.event.session_id for arrival in first.values()})
+        session_ids = {arrival.event.session_id for arrival in first.values()} - {""}
+        await overtaking.fill_in(self._database, session_ids - searches.keys())
+        await self.requeue(session_ids)
         outcomes: list[Outcome] = []
-        for arrival in arrivals:
-            known, storable = there.get(arrival.key), first.get(arrival.key)
-            if storable is None:
-                outcomes.append(SessionNotFound("no session has this id"))
-            elif known is not None:
+        for arrival, fault in zip(arrivals, faults, strict=True):
+            if fault is not None:
+                outcomes.append(fault)
+                continue
+            known, storable = there.get(arrival.key), first[arrival.key]
+            if known is not None:
                 same = arrival.event.fingerprint == known["fingerprint"]
                 outcomes.append(_repeated(tuple(map(EventFlag, known.get("flags", ()))), same=same))
             elif arrival is storable:
@@ -101,11 +119,18 @@ class MongoEvents:
                 outcomes.append(_repeated(flags[arrival.key], same=same))
         return outcomes
 
-    async def _shown(self, session_ids: Collection[str]) -> dict[str, frozenset[str]]:
-        """Return the ids of the objects that each session showed; sessions that are not there are left out."""
-        found = self._database.sessions.find({"_id": {"$in": list(session_ids)}}, {"search_results.object_id": 1})
+    async def _searches(self, session_ids: Collection[str]) -> dict[str, _Search]:
+        """Return what events take from each session; sessions that are not there are left out."""
+        if not session_ids:
+            return {}
+        fields = {"search_results.object_id": 1, "user_id": 1, "search_query.text": 1}
+        found = self._database.sessions.find({"_id": {"$in": list(session_ids)}}, fields)
         return {
-            document["_id"]: frozenset(result["object_id"] for result in document["search_results"])
+            document["_id"]: _Search(
+                frozenset(result["object_id"] for result in document["search_results"]),
+                document["user_id"],
+                documents.query_text(document),
+            )
             for document in await found.to_list(None)
         }
 
@@ -124,11 +149,14 @@ class MongoEvents:
             return {(document["_id"]["s"], document["_id"]["e"]): document for document in await found.to_list(None)}
         return {}
 
-    async def _requeue(self, session_ids: Collection[str]) -> None:
-        """Queue the users of the sessions that were submitted already, so that the next run sees these events.
+    @outages()
+    async def requeue(self, session_ids: Collection[str]) -> None:
+        """Queue the users of the sessions that were submitted already, so that the next run sees what changed.
 
-        Looked up after the events are in: whoever submits a session from now on finds them.
+        Looked up after the events are in, or gone: whoever submits a session from now on finds them so.
         """
+        if not session_ids:
+            return
         submitted = {"_id": {"$in": list(session_ids)}, "submitted": True, "irrelevant": {"$exists": False}}
         found = await self._database.sessions.find(submitted, {"_id": 1}).to_list(None)
         if found:
@@ -136,10 +164,30 @@ class MongoEvents:
             await in_transaction(self._database, lambda transaction: self._requeue_in(ids, transaction))
 
 
-def _flags(event: Event, shown: Mapping[str, frozenset[str]]) -> tuple[EventFlag, ...]:
-    if event.session_id not in shown:
+def _fault(arrival: _Arrival, searches: Mapping[str, _Search]) -> SessionNotFound | InvalidField | None:
+    event = arrival.event
+    search = searches.get(event.session_id)
+    if search is None:
+        return None if arrival.allow_missing or not event.session_id else SessionNotFound("no session has this id")
+    if event.user_id and event.user_id != search.user_id:
+        return InvalidField("is not the user of the session", field="user_id")
+    if event.query_text and event.query_text != search.query_text:
+        return InvalidField("is not the text that the session searched for", field="query_text")
+    return None
+
+
+def _filled(event: Event, searches: Mapping[str, _Search]) -> Event:
+    search = searches.get(event.session_id)
+    return event if search is None else replace(event, user_id=search.user_id, query_text=search.query_text)
+
+
+def _flags(event: Event, searches: Mapping[str, _Search]) -> tuple[EventFlag, ...]:
+    if not event.session_id:
+        return ()
+    if event.session_id not in searches:
         return (EventFlag.SESSION_MISSING,)
-    return () if event.object_id in shown[event.session_id] else (EventFlag.OBJECT_NOT_SHOWN,)
+    shown = not event.object_id or event.object_id in searches[event.session_id].objects
+    return () if shown else (EventFlag.OBJECT_NOT_SHOWN,)
 
 
 def _repeated(flags: tuple[EventFlag, ...], *, same: bool) -> Stored | EventConflict:

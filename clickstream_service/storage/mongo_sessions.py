@@ -10,7 +10,7 @@ from pymongo import DESCENDING, ReturnDocument
 
 from clickstream_service.domain.errors import SessionConflict, SessionNotFound
 from clickstream_service.domain.session import Irrelevance, Recorded, Session, SessionFilter
-from clickstream_service.storage import documents
+from clickstream_service.storage import documents, overtaking
 from clickstream_service.storage.database import outages
 from clickstream_service.storage.group_commit import GroupCommit, Limits
 from clickstream_service.storage.reading import take
@@ -127,6 +127,8 @@ class MongoSessions:
             return fingerprints, recorded | (await self._insert(new, transaction) if new else {})
 
         fingerprints, recorded = await in_transaction(self._database, write, retry_duplicates=True)
+        # Of those that were there as well: who recorded them may have died before this.
+        await overtaking.fill_in(self._database, first.keys())
         return [
             _result(session, fingerprints[key], recorded[key], is_first=session is first[key])
             for key, session in ((session.session_id, session) for session in sessions)
@@ -151,7 +153,7 @@ class MongoSessions:
             number += 1
             inserts.append(documents.from_session(session, batch_id, number))
             if self._quiet_for is not None and session.user_id:
-                inserts[-1]["check_at"] = session.created_at + self._quiet_for
+                inserts[-1]["check_at"] = max(session.created_at, self._now()) + self._quiet_for
             recorded[session.session_id] = Recorded(
                 created=True,
                 session_id=session.session_id,

@@ -122,7 +122,7 @@ def with_meta(nbytes: int) -> events_pb.Event:
         (an_event(""), "event_id"),
         (an_event("x" * 513), "event_id"),
         (an_event("a\0b"), "event_id"),
-        (an_event("e1", ""), "object_id"),
+        (an_event("e1", "x" * 513), "object_id"),
         (an_event("e1", event_types=[]), "event_types"),
         (an_event("e1", event_types=["click", "click"]), "event_types"),
         (an_event("e1", event_types=["click", ""]), "event_types[1]"),
