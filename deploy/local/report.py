@@ -70,7 +70,9 @@ def before_and_after(found: Mapping[str, Outcome], targets: Mapping[str, float] 
 
 def top_five(world: World, user: User, query: int, before: Ranking, after: Ranking) -> Table:
     """The first five results of one query for one user, without and with what was learned."""
-    table = Table(title=f"{user.user_id} searches for “{world.queries[query]}”", box=box.SIMPLE_HEAD)
+    table = Table(
+        title=f"Where it helped most: {user.user_id} searches for “{world.queries[query]}”", box=box.SIMPLE_HEAD
+    )
     table.add_column("", justify="right")
     table.add_column(f"before (NDCG@10 {ndcg(before, user.relevant[query]):.2f})")
     table.add_column(f"after (NDCG@10 {ndcg(after, user.relevant[query]):.2f})")
