@@ -29,7 +29,8 @@ ROWS_A_WRITE: Final = 1_000
 """Milvus Lite takes quadratic time in this: 0.1 s for 1,000 rows, 120 s for 10,000."""
 KEYS_A_FILTER: Final = 1_000
 
-_MESSAGE_BYTES: Final = 16 * 1024 * 1024
+# A server takes and sends 64 MiB; Milvus Lite gets slow: 200 rows of 32 KiB take it 0.4 s to send, 300 take 5 s.
+_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 _PAYLOAD_BYTES: Final = 32 * 1024
 _ROW_BYTES: Final = 2 * 1024
 _NOT_FOUND, _NOT_LOADED = 100, 101
@@ -62,7 +63,8 @@ class Connection:
                 fields = schema.collection_schema(index)
                 await self._call(self._client.create_collection, name, schema=fields, timeout=patience_s)
             indexes = self._indexes(index)
-            await self._call(self._client.create_index, name, index_params=indexes, timeout=patience_s)
+            if len(await self._call(self._client.list_indexes, name)) < len(indexes):
+                await self._call(self._client.create_index, name, index_params=indexes, timeout=patience_s)
             await self._call(self._client.load_collection, name, timeout=patience_s)
 
     async def drop(self, name: str) -> None:
