@@ -12,6 +12,7 @@ from clickstream_service.domain.feedback import FeedbackRules
 from clickstream_service.domain.times import TimeLimits
 from clickstream_service.events import Events
 from clickstream_service.feedback import Feedback
+from clickstream_service.interactions import Interactions
 from clickstream_service.rpc import server as rpc
 from clickstream_service.sessions import Sessions
 from clickstream_service.storage import indexes
@@ -20,6 +21,7 @@ from clickstream_service.storage.group_commit import Limits
 from clickstream_service.storage.mongo_batches import MongoBatches
 from clickstream_service.storage.mongo_events import MongoEvents
 from clickstream_service.storage.mongo_feedback import MongoFeedback
+from clickstream_service.storage.mongo_interactions import MongoInteractions
 from clickstream_service.storage.mongo_leases import MongoLeases
 from clickstream_service.storage.mongo_quiet import MongoQuiet
 from clickstream_service.storage.mongo_sessions import MongoSessions
@@ -62,12 +64,14 @@ async def running(settings: Settings, now: Callable[[], datetime] = utc_now) -> 
         rules = _feedback_rules(settings)
         feedback = Feedback(MongoLeases(database), MongoSettlements(database, rules), queue, rules)
         stack.push_async_callback(feedback.close)
+        recording = Events(events, sessions, times, now)
         use_cases = rpc.UseCases(
             sessions=Sessions(sessions, events, times, now),
-            events=Events(events, sessions, times, now),
+            events=recording,
             batches=Batches(MongoBatches(database), now),
             submissions=Submissions(queue),
             feedback=feedback,
+            interactions=Interactions(recording, MongoInteractions(database, events.requeue)),
             strengths=StrengthVersions(MongoStrengths(database), settings.strengths_max_age, now),
         )
         server = rpc.build(use_cases, now)

@@ -66,7 +66,9 @@ class StrengthVersions:
                 facts = {"version": str(newest.version)}
                 raise StrengthsConflict("was changed since", field="expected_version", facts=facts)
             now = self._now()
-            changed = newest.changed(strengths, long_view_threshold, now)
+            # Whole milliseconds, as it is read again.
+            at = now.replace(microsecond=now.microsecond // 1000 * 1000)
+            changed = newest.changed(strengths, long_view_threshold, at)
             if await self._store.add(changed):
                 return self._remember(changed, now)
 

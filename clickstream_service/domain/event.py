@@ -49,6 +49,12 @@ class Event:
     result_set_size: int | None = None
     noise: tuple[str, ...] = ()
 
+    @property
+    def nbytes_recorded(self) -> int:
+        """Its size as a message, with room for what it took from its session and what the server assigned."""
+        taken = (self.session_id, self.user_id, self.query_text, *self.noise)
+        return self.nbytes + sum(len(text.encode()) for text in taken) + 64
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:

@@ -123,7 +123,7 @@ def checked_events_from_pb(
     session_id: str, messages: Sequence[event_pb2.Event], now: datetime
 ) -> list[Event | InvalidField]:
     """Return events that came in `now`, each of them or the first rule of the contract that it breaks."""
-    return [first_violation(message) or _event_from_pb(session_id, message, now) for message in messages]
+    return [first_violation(message) or event_from_pb(session_id, message, now) for message in messages]
 
 
 def event_to_pb(event: Event, strengths: Strengths) -> event_pb2.Event:
@@ -143,7 +143,8 @@ def event_to_pb(event: Event, strengths: Strengths) -> event_pb2.Event:
     return message
 
 
-def _event_from_pb(session_id: str, message: event_pb2.Event, now: datetime) -> Event | InvalidField:
+def event_from_pb(session_id: str, message: event_pb2.Event, now: datetime) -> Event | InvalidField:
+    """Return an event that came in `now`; `message` loses what only the server may assign."""
     content = _content(message, _ASSIGNED_TO_EVENT)
     try:
         meta, created_at = _optional_struct(message, "meta"), _created_at(message, now)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from clickstream_service.domain.errors import EventConflict, SessionConflict
-from clickstream_service.domain.event import Stored
+from clickstream_service.domain.event import Event, Stored
 from clickstream_service.domain.session import Recorded
 from tideline.clickstream.v1 import event_pb2
 from tideline.clickstream.v1 import session_service_pb2 as pb
@@ -14,8 +14,8 @@ from tideline.common.v1.error_reason_pb2 import ErrorReason
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tideline.clickstream.v1 import session_pb2
-    from tideline.errors import TidelineError
+    from tideline.clickstream.v1 import interaction_pb2, session_pb2
+    from tideline.errors import InvalidField, TidelineError
 
 
 def of_sessions(
@@ -30,6 +30,18 @@ def of_events(
 ) -> list[event_pb2.EventOutcome]:
     """Say what became of each of these events."""
     return [_of_event(message.event_id, outcome) for message, outcome in zip(messages, outcomes, strict=True)]
+
+
+def of_interactions(
+    messages: Sequence[interaction_pb2.Interaction],
+    interactions: Sequence[Event | InvalidField],
+    outcomes: Sequence[Stored | TidelineError],
+) -> list[event_pb2.EventOutcome]:
+    """Say what became of each of these interactions, by the id that it got if it had none."""
+    return [
+        _of_event(given.event_id if isinstance(given, Event) else message.interaction_id, outcome)
+        for message, given, outcome in zip(messages, interactions, outcomes, strict=True)
+    ]
 
 
 def _of_session(session_id: str, outcome: Recorded | TidelineError) -> pb.SessionOutcome:

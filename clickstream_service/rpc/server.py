@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING, Final
 
 from clickstream_service.rpc.batch_servicer import BatchServicer
 from clickstream_service.rpc.feedback_servicer import FeedbackServicer
+from clickstream_service.rpc.interaction_servicer import InteractionServicer
 from clickstream_service.rpc.session_servicer import SessionServicer
-from tideline.clickstream.v1 import batch_service_pb2, feedback_service_pb2, session_service_pb2
+from tideline.clickstream.v1 import (
+    batch_service_pb2,
+    feedback_service_pb2,
+    interaction_service_pb2,
+    session_service_pb2,
+)
 from tideline.clickstream.v1.batch_service_pb2_grpc import add_BatchServiceServicer_to_server
 from tideline.clickstream.v1.feedback_service_pb2_grpc import add_FeedbackServiceServicer_to_server
+from tideline.clickstream.v1.interaction_service_pb2_grpc import add_InteractionServiceServicer_to_server
 from tideline.clickstream.v1.session_service_pb2_grpc import add_SessionServiceServicer_to_server
 from tideline.rpc.server import Server
 
@@ -21,6 +28,7 @@ if TYPE_CHECKING:
     from clickstream_service.batches import Batches
     from clickstream_service.events import Events
     from clickstream_service.feedback import Feedback
+    from clickstream_service.interactions import Interactions
     from clickstream_service.sessions import Sessions
     from clickstream_service.strengths import StrengthVersions
     from clickstream_service.submission import Submissions
@@ -29,6 +37,7 @@ SERVICES: Final = (
     session_service_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name,
     batch_service_pb2.DESCRIPTOR.services_by_name["BatchService"].full_name,
     feedback_service_pb2.DESCRIPTOR.services_by_name["FeedbackService"].full_name,
+    interaction_service_pb2.DESCRIPTOR.services_by_name["InteractionService"].full_name,
 )
 
 
@@ -41,6 +50,7 @@ class UseCases:
     batches: Batches
     submissions: Submissions
     feedback: Feedback
+    interactions: Interactions
     strengths: StrengthVersions
 
 
@@ -53,4 +63,5 @@ def build(use_cases: UseCases, now: Callable[[], datetime]) -> Server:
     )
     add_BatchServiceServicer_to_server(BatchServicer(use_cases.batches, use_cases.submissions, strengths), server.grpc)
     add_FeedbackServiceServicer_to_server(FeedbackServicer(use_cases.feedback, strengths), server.grpc)
+    add_InteractionServiceServicer_to_server(InteractionServicer(use_cases.interactions, strengths, now), server.grpc)
     return server

@@ -84,7 +84,7 @@ def _first_events(sessions: Sequence[Document], limit: int) -> list[dict[str, An
                 "from": "session_events",
                 "localField": "session_id",
                 "foreignField": "session_id",
-                "pipeline": [{"$sort": {"created_at": 1, "_id.e": 1}}, {"$limit": limit}],
+                "pipeline": [{"$sort": {"created_at": 1, "_id": 1}}, {"$limit": limit}],
                 "as": "event",
             }
         },

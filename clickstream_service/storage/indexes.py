@@ -30,7 +30,7 @@ SESSIONS: Final = (
 )
 SESSION_EVENTS: Final = (
     IndexModel(
-        [("session_id", ASCENDING), ("created_at", ASCENDING), ("_id.e", ASCENDING)], name="of_session_oldest_first"
+        [("session_id", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)], name="of_session_oldest_first"
     ),
     IndexModel([("session_id", ASCENDING)], name="awaiting_session", partialFilterExpression={"awaits_session": True}),
     # As one list, whatever the session: `_id` tells those of the same time apart.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Document = dict[str, Any]
     Outcome = Stored | EventConflict | SessionNotFound | InvalidField
 
-OLDEST_FIRST: Final = [("session_id", ASCENDING), ("created_at", ASCENDING), ("_id.e", ASCENDING)]
+OLDEST_FIRST: Final = [("session_id", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)]
 DUPLICATE_KEY: Final = 11000
 
 

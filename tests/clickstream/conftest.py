@@ -12,7 +12,12 @@ import pytest
 
 from clickstream_service.app import running
 from clickstream_service.config import Settings
-from tideline.clickstream.v1 import batch_service_pb2_grpc, feedback_service_pb2_grpc, session_service_pb2_grpc
+from tideline.clickstream.v1 import (
+    batch_service_pb2_grpc,
+    feedback_service_pb2_grpc,
+    interaction_service_pb2_grpc,
+    session_service_pb2_grpc,
+)
 from tideline.rpc.server import OPTIONS
 
 if TYPE_CHECKING:
@@ -43,6 +48,7 @@ class Service:
     sessions: session_service_pb2_grpc.SessionServiceAsyncStub
     batches: batch_service_pb2_grpc.BatchServiceAsyncStub
     feedback: feedback_service_pb2_grpc.FeedbackServiceAsyncStub
+    interactions: interaction_service_pb2_grpc.InteractionServiceAsyncStub
 
 
 @pytest.fixture
@@ -70,6 +76,7 @@ async def serving(settings: Settings, clock: Clock) -> AsyncIterator[Service]:
             session_service_pb2_grpc.SessionServiceStub(channel),
             batch_service_pb2_grpc.BatchServiceStub(channel),
             feedback_service_pb2_grpc.FeedbackServiceStub(channel),
+            interaction_service_pb2_grpc.InteractionServiceStub(channel),
         )
 
 

@@ -164,6 +164,7 @@ async def test_an_event_comes_back_as_it_was_sent(sessions: SessionServiceAsyncS
     bare = an_event("e2")
     await push(sessions, "s1", [full, bare])
     bare.created_at.FromDatetime(clock.time)
+    full.weight = bare.weight = 1
     assert list((await get(sessions, "s1")).events) == [full, bare]
 
 
