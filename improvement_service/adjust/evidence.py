@@ -69,6 +69,8 @@ class SessionSignals:
     """The sum of positive weights for each object that has any; it need not be among the results."""
     acted_on: frozenset[str] = field(default_factory=frozenset)
     """Objects with any other action: they are never negatives."""
+    turned_down: frozenset[str] = field(default_factory=frozenset)
+    """Objects that the user spoke against: negatives wherever they were shown, since they were looked at for sure."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,8 @@ def collect(
     """Build the evidence of many users from their sessions; `vectors` holds the parts [M, D] of each object.
 
     A positive counts with its weight. A negative is a result ranked above the last positive that was not acted on, with
-    the probability `examination(rank)` that it was seen at all: what lies below was likely never looked at. Sessions
-    without a positive say nothing. Objects that are not in `vectors` are left out.
+    the probability `examination(rank)` that it was seen at all: what lies below was likely never looked at. What the
+    user turned down is a negative in any place, with probability 1. Sessions without a positive say nothing. Objects that are not in `vectors` are left out.
 
     The order of sessions does not matter, and a session given twice counts once.
     """
@@ -175,6 +177,7 @@ def _fold(a: SessionSignals, b: SessionSignals) -> SessionSignals:
         results=sorted({*a.results, *b.results}, key=lambda result: (result[1], result[0])),
         positives={o: max(a.positives.get(o, 0.0), b.positives.get(o, 0.0)) for o in objects},
         acted_on=a.acted_on | b.acted_on,
+        turned_down=a.turned_down | b.turned_down,
     )
 
 
@@ -187,12 +190,19 @@ def _signals(one: SessionSignals, examination: Callable[[int], float]) -> list[t
     for object_id, shown in one.results:
         rank[object_id] = min(shown, rank.get(object_id, shown))
     last = max((rank[object_id] for object_id in positives if object_id in rank), default=0)
+    turned_down = one.turned_down - one.positives.keys()
     passed_over = (
         (object_id, False, examination(shown))
         for object_id, shown in rank.items()
-        if shown < last and object_id not in one.positives and object_id not in one.acted_on
+        if shown < last and object_id not in {*one.positives, *one.acted_on, *turned_down}
     )
-    return sorted([*((object_id, True, weight) for object_id, weight in positives.items()), *passed_over])
+    return sorted(
+        [
+            *((object_id, True, weight) for object_id, weight in positives.items()),
+            *((object_id, False, 1.0) for object_id in turned_down),
+            *passed_over,
+        ]
+    )
 
 
 def _stack(rows: Sequence[Floats]) -> Floats:

@@ -46,6 +46,19 @@ def test_a_session_without_a_positive_says_nothing() -> None:
     assert collect({"u": [replace(SESSION, positives={"d": 0.0})]}, VECTORS).items == ()
 
 
+def test_what_was_turned_down_is_a_negative_for_sure_wherever_it_was_shown() -> None:
+    turned_down = replace(SESSION, turned_down=frozenset("cef"))
+    assert said(collect({"u": [turned_down]}, VECTORS)) == {
+        "a": (False, 1.0),
+        "c": (False, 1.0),
+        "d": (True, 2.0),
+        "e": (False, 1.0),
+        "f": (False, 1.0),
+    }
+    assert said(collect({"u": [replace(SESSION, turned_down=frozenset("d"))]}, VECTORS))["d"] == (True, 2.0)
+    assert collect({"u": [replace(turned_down, positives={})]}, VECTORS).items == ()
+
+
 def test_objects_without_vectors_are_left_out_but_still_show_how_far_was_read() -> None:
     known = {name: vector for name, vector in VECTORS.items() if name != "d"}
     assert said(collect({"u": [SESSION]}, known)) == {"a": (False, 1.0), "c": (False, 0.3333)}
