@@ -39,3 +39,9 @@ class StreamTooLarge(TidelineError):
     """A stream carries more than one call may change."""
 
     reason = "STREAM_TOO_LARGE"
+
+
+class RunNotFound(TidelineError):
+    """No run has this id."""
+
+    reason = "RUN_NOT_FOUND"

@@ -1,0 +1,1 @@
+"""The clickstream service as this one needs it, and the only place that calls it."""

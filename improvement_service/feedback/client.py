@@ -1,0 +1,191 @@
+"""Calls of the clickstream service, its failures in our words."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+
+from improvement_service.domain.feedback import LeasedUser, Settlement
+from improvement_service.feedback import convert
+from tideline.clickstream.v1 import (
+    feedback_service_pb2,
+    feedback_service_pb2_grpc,
+    session_service_pb2,
+    session_service_pb2_grpc,
+)
+from tideline.errors import DependencyUnavailable, TidelineError
+from tideline.rpc import status
+from tideline.rpc.server import OPTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+    from datetime import timedelta
+
+    from improvement_service.domain.feedback import Lease, Outcome, Session
+    from improvement_service.domain.search import RecordedSearch
+
+USERS_A_CALL: Final = 10_000
+OUTCOMES_A_CALL: Final = 100_000
+
+_FEEDBACK: Final = "tideline.clickstream.v1.FeedbackService"
+_SAFE_TO_REPEAT: Final = (
+    *((_FEEDBACK, method) for method in ("RenewLease", "SettleFeedback", "ReleaseLease", "RequeueUsers")),
+    ("tideline.clickstream.v1.SessionService", "CreateSession"),
+)
+_SERVICE_CONFIG: Final = {
+    "methodConfig": [
+        {
+            "name": [{"service": service, "method": method} for service, method in _SAFE_TO_REPEAT],
+            "retryPolicy": {
+                "maxAttempts": 5,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "2s",
+                "backoffMultiplier": 3,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ]
+}
+_CHANNEL: Final = (
+    *OPTIONS,
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+    # A connection that died silently (a node is gone) is noticed within 40 s, even while a stream is idle.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+)
+_T = TypeVar("_T")
+_OUTAGES: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
+class ClickstreamClient:
+    """The clickstream service at an address.
+
+    Failures: `DependencyUnavailable` when it does not answer within the patience, else `TidelineError` with the reason
+    that it gave.
+    """
+
+    def __init__(self, address: str, patience: timedelta) -> None:
+        """Prepare a connection; it is made by the first call. Calls wait up to `patience` for an answer."""
+        self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL)
+        self._feedback = feedback_service_pb2_grpc.FeedbackServiceStub(self._channel)
+        self._sessions = session_service_pb2_grpc.SessionServiceStub(self._channel)
+        self._patience_s = patience.total_seconds()
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+    async def lease(
+        self, owner: str, duration: timedelta, events_limit: int, began: Callable[[Lease], None]
+    ) -> AsyncGenerator[LeasedUser, None]:
+        """Lease users, longest waiting first, until no more are pending; `began` hears of each as soon as it is held.
+
+        Those who come pending while this goes on are left to the next call.
+        """
+        request = feedback_service_pb2.LeaseFeedbackRequest(
+            owner=owner, max_users=USERS_A_CALL, duration=_duration(duration), events_limit=events_limit
+        )
+        leased = USERS_A_CALL
+        while leased == USERS_A_CALL:
+            leased = 0
+            sessions: list[Session] = []
+            lease: Lease | None = None
+            with _failures():
+                # No deadline: the stream lasts as long as the run. Keepalive notices when nobody is there any more.
+                call = self._feedback.LeaseFeedback(request)
+                try:
+                    async for part in call:
+                        if lease is None:
+                            lease = convert.lease_from_pb(part.lease)
+                            began(lease)
+                        sessions += map(convert.session_from_pb, part.sessions)
+                        if part.last:
+                            leased += 1
+                            yield LeasedUser(lease, tuple(sessions))
+                            sessions, lease = [], None
+                finally:
+                    call.cancel()
+
+    async def renew(self, leases: Sequence[Lease], duration: timedelta) -> list[Lease]:
+        """Hold users for `duration` from now; returns the leases that are lost."""
+        lost: list[Lease] = []
+        for some in _some(leases):
+            request = feedback_service_pb2.RenewLeaseRequest(
+                leases=map(convert.lease_to_pb, some), duration=_duration(duration)
+            )
+            with _failures():
+                answer = await self._feedback.RenewLease(request, timeout=self._patience_s)
+            lost += map(convert.lease_from_pb, answer.lost)
+        return lost
+
+    async def settle(self, lease: Lease, outcomes: Sequence[Outcome]) -> Settlement:
+        """Record what became of the sessions of a user, and free the user; raises LEASE_LOST."""
+        request = feedback_service_pb2.SettleFeedbackRequest(
+            lease=convert.lease_to_pb(lease), outcomes=map(convert.outcome_to_pb, outcomes[:OUTCOMES_A_CALL])
+        )
+        with _failures():
+            answer = await self._feedback.SettleFeedback(request, timeout=self._patience_s, wait_for_ready=True)
+        return Settlement(answer.pending_again, answer.parked)
+
+    async def release(self, leases: Sequence[Lease]) -> None:
+        """Free users as if they had not been leased; those that are lost are passed over."""
+        for some in _some(leases):
+            request = feedback_service_pb2.ReleaseLeaseRequest(leases=map(convert.lease_to_pb, some))
+            with _failures():
+                await self._feedback.ReleaseLease(request, timeout=self._patience_s)
+
+    async def requeue_users(self, user_ids: Sequence[str]) -> None:
+        """Queue users to be learned anew, any number of them."""
+        for some in _some(user_ids):
+            request = feedback_service_pb2.RequeueUsersRequest(user_ids=some)
+            with _failures():
+                await self._feedback.RequeueUsers(request, timeout=self._patience_s, wait_for_ready=True)
+
+    async def record(self, search: RecordedSearch) -> str:
+        """Record a search as a session and return its id."""
+        # Assigned here, or a repeated call would record it twice.
+        session = convert.recorded_to_pb(search, search.recording.session_id or uuid.uuid4().hex)
+        request = session_service_pb2.CreateSessionRequest(session=session)
+        with _failures():
+            answer = await self._sessions.CreateSession(request, timeout=self._patience_s)
+        return answer.session.session_id
+
+
+@asynccontextmanager
+async def connected(address: str, patience: timedelta) -> AsyncIterator[ClickstreamClient]:
+    """Connect to the clickstream service for as long as the block lasts."""
+    client = ClickstreamClient(address, patience)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        reason = status.reason_of(error)
+        if not reason or error.code() in _OUTAGES:
+            raise DependencyUnavailable("the clickstream service does not answer") from error
+        field = status.field_of(error)
+        failure = TidelineError((error.details() or reason).removeprefix(f"{field}: "), field=field)
+        failure.reason = reason
+        raise failure from error
+
+
+def _duration(time: timedelta) -> Duration:
+    message = Duration()
+    message.FromTimedelta(time)
+    return message
+
+
+def _some(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    return (items[start : start + USERS_A_CALL] for start in range(0, len(items), USERS_A_CALL))

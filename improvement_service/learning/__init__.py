@@ -1,0 +1,1 @@
+"""The steps of a run: reading sessions, moving vectors, writing copies, and holding users meanwhile."""

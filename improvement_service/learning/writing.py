@@ -1,0 +1,227 @@
+"""Writing users' copies, and settling what became of their sessions.
+
+Two workers never mix their writes of one user for good, although Milvus knows no leases. A worker writes only under a
+lease that it holds as far as it knows, claims the user's fence before and looks at it again after. What can still
+happen is that it is stopped between the claim and the write for longer than its lease (SIGSTOP, a machine that swaps),
+that another worker takes the user over, and that the first one then wakes up and writes what it had computed from fewer
+sessions. It finds the higher fence after its write, and queues the user again: copies are a pure function of the
+sessions, so the next run puts them right. Its settlement is refused in any case.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import structlog
+
+from improvement_service.domain.errors import CollectionNotFound
+from improvement_service.domain.feedback import Outcome, Reason, State
+from improvement_service.domain.objects import UserCopies
+from improvement_service.domain.run import Stage, Turned
+from tideline.errors import DependencyUnavailable, TidelineError
+from tideline.rpc import logs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from improvement_service.domain.feedback import Lease
+    from improvement_service.domain.index import SearchIndex
+    from improvement_service.domain.run import Tally
+    from improvement_service.learning.leases import Leases
+    from improvement_service.learning.ports import Copies, Definitions, Feedback, Fences, Versions
+    from improvement_service.learning.reading import UserFeedback
+
+_log = structlog.get_logger(__name__)
+
+SETTLED_AT_ONCE: Final = 16
+FAILURES_OF_AN_OUTAGE: Final = 3
+"""After so many users in a row whose writes the database did not answer, the others of the chunk are not tried."""
+
+
+@dataclass
+class MovedUser:
+    """A user whose vectors are computed, or could not be."""
+
+    feedback: UserFeedback
+    copies: dict[str, UserCopies] = field(default_factory=dict)
+    """By collection."""
+    turned: Turned = field(default_factory=Turned)
+    failed: Reason | None = None
+    detail: str = ""
+    outage: bool = False
+    """Whether it failed for a reason that has nothing to do with this user."""
+
+    @property
+    def lease(self) -> Lease:
+        return self.feedback.lease
+
+    def fail(self, reason: Reason, detail: str = "", *, outage: bool = False) -> None:
+        """Say why nothing was learned about this user; `detail` has no personal data."""
+        self.failed, self.detail, self.outage = reason, detail, outage
+
+    def fail_to_write(self, error: Exception) -> None:
+        self.fail(Reason.UPSERT_FAILED, type(error).__name__, outage=isinstance(error, DependencyUnavailable))
+
+
+class Writer:
+    """Writes and settles users, some at a time."""
+
+    def __init__(
+        self, definitions: Definitions, vectors: Copies, versions: Versions, fences: Fences, feedback: Feedback
+    ) -> None:
+        self._definitions = definitions
+        self._vectors = vectors
+        self._versions = versions
+        self._fences = fences
+        self._feedback = feedback
+
+    async def write(self, users: Sequence[MovedUser], leases: Leases, tally: Tally) -> None:
+        """Make what was computed the users' copies, and settle them; a failure is that user's alone.
+
+        Raises `DependencyUnavailable` when our own database does not answer.
+        """
+        with tally.timing(Stage.UPSERT):
+            written = await self._upsert(users, leases, tally)
+        with tally.timing(Stage.SETTLE):
+            turn = asyncio.Semaphore(SETTLED_AT_ONCE)
+            await asyncio.gather(*(self._settle(user, leases, tally, turn) for user in written))
+
+    async def _upsert(self, users: Sequence[MovedUser], leases: Leases, tally: Tally) -> list[MovedUser]:
+        """Write the copies of users; returns those that are still ours, the failed ones among them."""
+        held = [user for user in users if leases.holds(user.lease)]
+        claimed = await self._fences.claim({user.lease: user.copies for user in held if not user.failed})
+        ours = [user for user in held if user.failed or user.lease in claimed]
+        _lose(users, ours, leases, tally)
+        by_collection: dict[str, list[MovedUser]] = defaultdict(list)
+        for user in ours:
+            # Collections without a session that counts any more are written too: with nothing.
+            for name in sorted(claimed.get(user.lease, ())):
+                by_collection[name].append(user)
+        for name, concerned in by_collection.items():
+            try:
+                index = await self._definitions.get(name)
+            except CollectionNotFound:
+                # Deleted, and the copies with it.
+                continue
+            await self._write_copies(index, concerned, tally)
+            await self._check_originals(index, concerned)
+            await self._versions.bump(name, [user.lease.user_id for user in concerned if not user.failed])
+        return await self._confirm(ours, leases, tally)
+
+    async def _write_copies(self, index: SearchIndex, users: Sequence[MovedUser], tally: Tally) -> None:
+        """Write all users at once; when that fails, each alone, to find out whose fault it is."""
+        try:
+            gone = await self._vectors.replace_personal_many(index, [_of(user, index) for user in users])
+        except CollectionNotFound:
+            # Deleted a moment ago.
+            return
+        except Exception as error:  # noqa: BLE001
+            _log.warning("a write of several users failed", users=len(users), **logs.describe(error))
+            if len(users) == 1:
+                users[0].fail_to_write(error)
+                return
+            cause = error
+        else:
+            tally.copies_removed += gone
+            return
+        unanswered = 0
+        for user in users:
+            if unanswered == FAILURES_OF_AN_OUTAGE:
+                user.fail_to_write(cause)
+            else:
+                await self._write_copies(index, [user], tally)
+                unanswered = unanswered + 1 if user.outage else 0
+
+    async def _check_originals(self, index: SearchIndex, users: Sequence[MovedUser]) -> None:
+        """Fail the users whose originals changed meanwhile.
+
+        Whoever changes originals looks for copies afterwards and queues their users; copies that were written later
+        than that would be missed, and are found here.
+        """
+        written = [user for user in users if not user.failed]
+        copied = {copy.object_id for user in written for copy in _of(user, index).copies}
+        try:
+            now = await self._vectors.base_hashes(index, copied) if copied else {}
+        except Exception as error:  # noqa: BLE001
+            _log.warning("originals could not be checked", **logs.describe(error))
+            for user in written:
+                user.fail_to_write(error)
+            return
+        for user in written:
+            if any(now.get(copy.object_id) != copy.base_hash for copy in _of(user, index).copies):
+                user.fail(Reason.ORIGINAL_CHANGED)
+
+    async def _confirm(self, users: Sequence[MovedUser], leases: Leases, tally: Tally) -> list[MovedUser]:
+        """Return the users whom nobody else has written meanwhile; the others are queued again."""
+        written = {user.lease: user for user in users if not user.failed}
+        where = {lease: [name for name, own in user.copies.items() if own.copies] for lease, user in written.items()}
+        confirmed = await self._fences.confirm(where)
+        overtaken = [lease for lease in written if lease not in confirmed]
+        if overtaken:
+            await self._feedback.requeue_users([lease.user_id for lease in overtaken])
+        ours = [user for user in users if user.failed or user.lease in confirmed]
+        _lose(users, ours, leases, tally)
+        return ours
+
+    async def _settle(self, user: MovedUser, leases: Leases, tally: Tally, turn: asyncio.Semaphore) -> None:
+        outcomes = _outcomes(user)
+        async with turn:
+            try:
+                if user.failed and not any(outcome.state is State.FAILED for outcome in outcomes):
+                    # Nothing of it waits, there may be something to unlearn: it has to stay pending all the same.
+                    await self._feedback.requeue_users([user.lease.user_id])
+                settlement = await self._feedback.settle(user.lease, outcomes)
+                if settlement.parked and user.outage:
+                    # An outage is no fault of the sessions.
+                    await self._feedback.requeue_users([user.lease.user_id])
+            except TidelineError as error:
+                if error.reason == "LEASE_LOST":
+                    tally.users_lost += 1
+                else:
+                    _log.warning("a user was not settled", **logs.describe(error))
+                    tally.users_failed += 1
+                leases.drop([user.lease])
+                return
+        leases.drop([user.lease])
+        tally.count(outcomes)
+        if user.failed:
+            tally.users_failed += 1
+        else:
+            tally.users_settled += 1
+            tally.turned += user.turned
+
+
+def _of(user: MovedUser, index: SearchIndex) -> UserCopies:
+    """Return what the user is to have in a collection; nothing when no session there counts."""
+    none = UserCopies(user.lease.user_id, (), np.zeros((0, index.dimension), np.float32))
+    return user.copies.get(index.name, none)
+
+
+def _lose(users: Iterable[MovedUser], kept: Iterable[MovedUser], leases: Leases, tally: Tally) -> None:
+    """Forget the users that are not kept."""
+    keep = {user.lease for user in kept}
+    lost = [user.lease for user in users if user.lease not in keep]
+    tally.users_lost += len(lost)
+    leases.drop(lost)
+
+
+def _outcomes(user: MovedUser) -> list[Outcome]:
+    """Return what became of the sessions.
+
+    When the user failed, so have the sessions that wait; those that were learned from before stay as they are.
+    """
+    outcomes: Mapping[str, Outcome] = user.feedback.outcomes
+    found: list[Outcome] = []
+    for session in user.feedback.sessions:
+        done = Outcome(session.session_id, State.DONE)
+        outcome = outcomes.get(session.session_id, done)
+        if outcome is done and user.failed:
+            if session.waiting:
+                found.append(replace(done, state=State.FAILED, reason=user.failed, detail=user.detail))
+        else:
+            found.append(outcome)
+    return found

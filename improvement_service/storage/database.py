@@ -1,0 +1,37 @@
+"""The connection to MongoDB."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import WriteConcern
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import timedelta
+
+    from motor.motor_asyncio import AsyncIOMotorDatabase
+
+    Document = dict[str, Any]
+
+DURABLE: Final = WriteConcern(w="majority", j=True)
+"""A write is answered once most members have it in their journal."""
+
+
+@contextmanager
+def connected(uri: str, name: str, patience: timedelta) -> Iterator[AsyncIOMotorDatabase[Document]]:
+    """Use a database for as long as the block lasts. Calls wait up to `patience` for a primary."""
+    patience_ms = int(patience.total_seconds() * 1000)
+    client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
+        uri,
+        tz_aware=True,
+        serverSelectionTimeoutMS=patience_ms,
+        connectTimeoutMS=patience_ms,
+        appname="improvement",
+    )
+    try:
+        yield client.get_database(name, write_concern=DURABLE)
+    finally:
+        client.close()
