@@ -65,10 +65,28 @@ class VersionNotFound(TidelineError):
     reason = "VERSION_NOT_FOUND"
 
 
+class SnapshotNotFound(TidelineError):
+    """No training snapshot has this id."""
+
+    reason = "SNAPSHOT_NOT_FOUND"
+
+
 class StrengthsConflict(TidelineError):
     """The strengths were changed since the version that a change was based on."""
 
     reason = "STRENGTHS_CONFLICT"
+
+
+class UnknownSegment(InvalidField):
+    """The segment is not one of those that are rolled up."""
+
+    reason = "UNKNOWN_SEGMENT"
+
+
+class MonitorNotFound(TidelineError):
+    """No monitor has this id."""
+
+    reason = "MONITOR_NOT_FOUND"
 
 
 class TimeOutOfRange(InvalidField):

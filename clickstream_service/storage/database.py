@@ -47,6 +47,13 @@ class Database:
         self.sessions_for_improvement: Collection = database["sessions_for_improvement"]
         self.user_leases: Collection = database["user_leases"]
         self.strengths: Collection = database["strengths"]
+        self.roles: Collection = database["roles"]
+        self.rollup_state: Collection = database["rollup_state"]
+        self.rollup_marks: Collection = database["rollup_marks"]
+        self.monitors: Collection = database["monitors"]
+        self.monitor_transitions: Collection = database["monitor_transitions"]
+        self.propensities: Collection = database["propensities"]
+        self.training_snapshots: Collection = database["training_snapshots"]
 
     def close(self) -> None:
         self.client.close()

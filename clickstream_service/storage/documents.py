@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from clickstream_service.domain.event import Event, EventFlag
+from clickstream_service.domain.query import query_key
 from clickstream_service.domain.session import Irrelevance, Recorded, SearchResult, Session, SortBy, SortOrder, Struct
 from clickstream_service.storage.structs import escaped, unescaped
 
@@ -23,7 +24,7 @@ RECORDED: Final = dict.fromkeys(
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
-def from_session(session: Session, batch_id: str, session_number: int) -> Document:
+def from_session(session: Session, batch_id: str, session_number: int, recorded_at: datetime) -> Document:
     """Return the document of a session that takes this place in a batch."""
     document: Document = {
         "_id": session.session_id,
@@ -31,6 +32,7 @@ def from_session(session: Session, batch_id: str, session_number: int) -> Docume
         "session_number": session_number,
         "user_id": session.user_id,
         **_times(session.created_at),
+        "recorded_at": recorded_at,
         "submitted": False,
         "search_results": [_from_result(result) for result in session.results],
         "fingerprint": session.fingerprint,
@@ -40,6 +42,8 @@ def from_session(session: Session, batch_id: str, session_number: int) -> Docume
         document["search_query"] = {"text": session.query}
     elif session.query is not None:
         document["search_query"] = {"structured": escaped(session.query)}
+    if (key := query_key(session.query)) is not None:
+        document["query_key"] = key
     if session.query_vector:
         document["query_vector"] = session.query_vector
     if session.search_meta is not None:

@@ -27,6 +27,12 @@ SESSIONS: Final = (
         partialFilterExpression={"submitted": True},
     ),
     IndexModel([("check_at", ASCENDING)], name="to_look_at", partialFilterExpression={"check_at": {"$exists": True}}),
+    # The time comes last so that sessions of other times are passed over without being read.
+    IndexModel(
+        [("query_key", ASCENDING), ("_id", ASCENDING), ("created_at", ASCENDING)],
+        name="by_query",
+        partialFilterExpression={"query_key": {"$exists": True}},
+    ),
 )
 SESSION_EVENTS: Final = (
     IndexModel(
@@ -76,6 +82,18 @@ USER_LEASES: Final = (
     ),
     IndexModel([("available_at", ASCENDING)], name="held", partialFilterExpression={"owner": {"$exists": True}}),
 )
+PROPENSITIES: Final = (
+    IndexModel([("surface", ASCENDING), ("device", ASCENDING), ("_id", DESCENDING)], name="of_surface_newest_first"),
+)
+MONITOR_TRANSITIONS: Final = (
+    IndexModel([("monitor_id", ASCENDING), ("number", DESCENDING)], name="of_monitor_newest_first"),
+    IndexModel(
+        [("monitor_id", ASCENDING), ("number", ASCENDING)],
+        name="to_deliver",
+        partialFilterExpression={"deliver_at": {"$exists": True}},
+    ),
+    IndexModel([("at", ASCENDING)], name="until_90_days_ago", expireAfterSeconds=90 * 24 * 3600),
+)
 
 
 @outages()
@@ -87,4 +105,6 @@ async def ensure(database: Database) -> None:
         database.session_batches.create_indexes(list(SESSION_BATCHES)),
         database.sessions_for_improvement.create_indexes(list(SESSIONS_FOR_IMPROVEMENT)),
         database.user_leases.create_indexes(list(USER_LEASES)),
+        database.monitor_transitions.create_indexes(list(MONITOR_TRANSITIONS)),
+        database.propensities.create_indexes(list(PROPENSITIES)),
     )

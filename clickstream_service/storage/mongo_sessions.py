@@ -148,12 +148,13 @@ class MongoSessions:
         assert batch is not None  # noqa: S101 - upserted
         batch_id, number = batch["_id"], batch["count"] - len(sessions)
         recorded: dict[str, Recorded] = {}
+        now = self._now()
         inserts: list[Document] = []
         for session in sessions:
             number += 1
-            inserts.append(documents.from_session(session, batch_id, number))
+            inserts.append(documents.from_session(session, batch_id, number, now))
             if self._quiet_for is not None and session.user_id:
-                inserts[-1]["check_at"] = max(session.created_at, self._now()) + self._quiet_for
+                inserts[-1]["check_at"] = max(session.created_at, now) + self._quiet_for
             recorded[session.session_id] = Recorded(
                 created=True,
                 session_id=session.session_id,
