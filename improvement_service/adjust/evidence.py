@@ -109,7 +109,8 @@ def collect(
 
     A positive counts with its weight. A negative is a result ranked above the last positive that was not acted on, with
     the probability `examination(rank)` that it was seen at all: what lies below was likely never looked at. What the
-    user turned down is a negative in any place, with probability 1. Sessions without a positive say nothing. Objects that are not in `vectors` are left out.
+    user turned down is a negative in any place, with probability 1. Sessions without a positive say nothing. Objects
+    that are not in `vectors` are left out.
 
     The order of sessions does not matter, and a session given twice counts once.
     """
