@@ -45,15 +45,21 @@ class Overlay:
         applied[self.learned[near[self.learned[:, 1]], 0]] = True
         return applied
 
-    def scores(self, metric: Metric, query: Floats) -> tuple[Doubles, Doubles]:
-        """Return what each copy and what its original scores for `query` [D], both [O]: the nearest row counts."""
-        both = (scores(metric, query, rows) for rows in (self.copies, self.originals))
-        copies, originals = (np.maximum.reduceat(of_row, self.starts) for of_row in both)
+    def scores(self, metric: Metric, query: Floats, applied: NDArray[np.bool_]) -> tuple[Doubles, Doubles]:
+        """Return what each of some copies and what its original scores for `query` [D], both [A].
+
+        `applied` [O] says which copies, at least one. The nearest row of each counts.
+        """
+        lengths = self._lengths()
+        rows, kept = np.repeat(applied, lengths), lengths[applied]
+        starts = np.cumsum(kept) - kept
+        both = (scores(metric, query, of_all[rows]) for of_all in (self.copies, self.originals))
+        copies, originals = (np.maximum.reduceat(of_row, starts) for of_row in both)
         return copies, originals
 
     def rows_of(self, applied: NDArray[np.bool_]) -> int:
         """Return how many rows the originals of these copies [O] have."""
-        return int(np.diff(self.starts, append=len(self.copies))[applied].sum())
+        return int(self._lengths()[applied].sum())
 
     def __len__(self) -> int:
         return len(self.object_ids)
@@ -62,3 +68,6 @@ class Overlay:
         """About how many bytes this takes."""
         arrays = self.copies.nbytes + self.originals.nbytes + self.queries.nbytes + self.learned.nbytes
         return arrays + 1024 * (1 + len(self.object_ids))
+
+    def _lengths(self) -> Indices:
+        return np.diff(self.starts, append=len(self.copies))

@@ -27,9 +27,10 @@ class Overlays:
         """Return what the user has in place of originals; None when that is nothing."""
         # Read before the copies: a write in between makes the next search read again.
         version = await self._versions.get(index.name, user_id) if user_id else None
-        if version is None:
-            return None
         name = (index.vectors, user_id)
+        if version is None:
+            self._forget(name)
+            return None
         if name in self._kept and self._kept[name][0] == version:
             self._kept.move_to_end(name)
             return self._kept[name][1]

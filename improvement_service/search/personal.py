@@ -51,14 +51,14 @@ class Search:
         """
         wanted = wanted or {}
         overlay = await self._overlays.get(index, user_id)
-        personal, hidden, hidden_rows = _personal(index, query, overlay, wanted)
+        personal, hidden_rows = _personal(index, query, overlay, wanted)
         # One more tells whether there is a next page; and the last row found never counts, see `_candidates`.
         rows = min(self._vectors.most_hits, (after.shown if after else 0) + limit + 2 + hidden_rows)
         while True:
             hits = await self._vectors.search(index, query, rows, wanted)
             cut_short = len(hits) >= rows and rows < self._vectors.most_hits
             floor = hits[-1].score if cut_short else None
-            found = _after(after, _candidates(hits, hidden, personal, floor))
+            found = _after(after, _candidates(hits, personal, floor))
             if floor is None or len(found) > limit:
                 break
             # Several rows were of one object, or scored the same.
@@ -66,26 +66,24 @@ class Search:
         return _page(found, limit, after)
 
 
-def _personal(
-    index: SearchIndex, query: Floats, overlay: Overlay | None, wanted: Wanted
-) -> tuple[list[Result], set[str], int]:
-    """Return what the user's copies score, the ids whose originals they hide, and how many rows these have."""
+def _personal(index: SearchIndex, query: Floats, overlay: Overlay | None, wanted: Wanted) -> tuple[list[Result], int]:
+    """Return what the user's copies score, and how many rows the originals have that they stand in for."""
     if overlay is None:
-        return [], set(), 0
+        return [], 0
     applied = overlay.applied(query, index.gate)
     if not applied.any():
-        return [], set(), 0
-    own, base = overlay.scores(index.metric, query)
+        return [], 0
+    own, base = overlay.scores(index.metric, query, applied)
     places = applied.nonzero()[0].tolist()
     results = [
-        Result(overlay.object_ids[place], float(own[place]), float(base[place]), True, overlay.payloads[place])
-        for place in places
+        Result(overlay.object_ids[place], float(own[n]), float(base[n]), personal=True, payload=overlay.payloads[place])
+        for n, place in enumerate(places)
         if match(overlay.facets[place], wanted)
     ]
-    return results, {overlay.object_ids[place] for place in places}, overlay.rows_of(applied)
+    return results, overlay.rows_of(applied)
 
 
-def _candidates(hits: Sequence[Hit], hidden: set[str], personal: Iterable[Result], floor: float | None) -> list[Result]:
+def _candidates(hits: Sequence[Hit], personal: Iterable[Result], floor: float | None) -> list[Result]:
     """Merge what everybody finds with what is the user's own, best first.
 
     `floor` is the score of the last row that was found when there may be more: what scores no better is not in order
@@ -94,7 +92,7 @@ def _candidates(hits: Sequence[Hit], hidden: set[str], personal: Iterable[Result
     merged: dict[str, Result] = {}
     for hit in hits:
         # The first row of an object is its nearest.
-        if hit.object_id not in hidden and hit.object_id not in merged:
+        if hit.object_id not in merged:
             merged[hit.object_id] = Result(hit.object_id, hit.score, hit.score, personal=False, payload=hit.payload)
     merged.update((result.object_id, result) for result in personal)
     ordered = sorted(merged.values(), key=_order)

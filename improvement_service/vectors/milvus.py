@@ -133,9 +133,9 @@ class VectorStore:
         originals = await self._shared(index, copied, fields, index.dimension, schema.SEARCHED)
         return reading.overlay_from_rows(rows, originals)
 
-    async def drop_user(self, index: SearchIndex, user_id: str) -> None:
-        """Delete all that the user has in this index."""
-        await self.replace_personal(index, user_id, (), np.zeros((0, index.dimension), np.float32))
+    async def drop_user(self, index: SearchIndex, user_id: str) -> int:
+        """Delete all that the user has in this index; returns of how many objects there were copies."""
+        return await self.replace_personal(index, user_id, (), np.zeros((0, index.dimension), np.float32))
 
     async def search(self, index: SearchIndex, query: Floats, limit: int, asked: Wanted) -> list[Hit]:
         """Return the `limit` nearest scored rows of originals, nearest first; an object comes once for each part."""

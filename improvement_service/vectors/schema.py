@@ -35,6 +35,8 @@ METRICS: Final = {Metric.COSINE: "COSINE", Metric.DOT: "IP", Metric.EUCLID: "L2"
 
 _ID_BYTES: Final = 512
 _HASH_BYTES: Final = 32
+_MOST_QUERIES: Final = 3_000
+"""As many as fit a JSON field, which takes 64 KiB."""
 
 
 def collection_schema(index: SearchIndex) -> CollectionSchema:
@@ -122,7 +124,7 @@ def user_rows(user: UserCopies) -> Iterator[Row]:
 
 def _copy_rows(user_id: str, copy: PersonalCopy, learned_from: list[int]) -> Iterator[Row]:
     # Two sessions may have asked the same.
-    learned = {"queries": sorted(set(learned_from))}
+    learned = {"queries": sorted(set(learned_from))[:_MOST_QUERIES]}
     for place, vector in enumerate(copy.parts):
         yield _row(copy.object_id, user_id, place, vector, scored=True, base_hash=copy.base_hash, learned_from=learned)
 
