@@ -15,6 +15,7 @@ from improvement_service.learning.reading import Reader
 from improvement_service.learning.writing import Writer
 from improvement_service.objects.catalogue import Catalogue
 from improvement_service.objects.collections import Collections
+from improvement_service.objects.forgetting import Forgetting
 from improvement_service.rpc import server as rpc
 from improvement_service.scheduling import Timer
 from improvement_service.search.overlays import Overlays
@@ -79,13 +80,15 @@ async def running(
         await runs.prepare(settings.worker)
 
         definitions, versions = MongoCollections(database), MongoPersonalVersions(database)
+        writes = MongoPersonalWrites(database)
+        forgetting = Forgetting(definitions, vectors, versions, writes)
         cycle = Cycle(
             feedback,
             vectors,
             _rules(settings),
             reader=Reader(definitions, judge, settings.default_collection, embedding),
             mover=Mover(settings.adjuster_defaults(), settings.device),
-            writer=Writer(definitions, vectors, versions, MongoPersonalWrites(database), feedback),
+            writer=Writer(definitions, vectors, versions, writes, feedback, forgetting=forgetting),
         )
         timer = Timer(timedelta(seconds=settings.seconds_interval))
         improvement = Improvement(cycle, runs, MongoSchedule(database), timer=timer, owner=settings.worker, now=now)
@@ -94,6 +97,7 @@ async def running(
             rpc.UseCases(
                 collections=Collections(definitions, vectors, versions, now),
                 catalogue=Catalogue(definitions, vectors, versions, feedback),
+                forgetting=forgetting,
                 searching=Searching(definitions, search, feedback, embedding),
                 improvement=improvement,
             )

@@ -140,12 +140,15 @@ class ClickstreamClient:
             with _failures():
                 await self._feedback.ReleaseLease(request, timeout=self._patience_s)
 
-    async def requeue_users(self, user_ids: Sequence[str]) -> None:
-        """Queue users to be learned anew, any number of them."""
+    async def requeue_users(self, user_ids: Sequence[str]) -> int:
+        """Queue users to be learned anew, any number of them; returns how many of them are known."""
+        known = 0
         for some in _some(user_ids):
             request = feedback_service_pb2.RequeueUsersRequest(user_ids=some)
             with _failures():
-                await self._feedback.RequeueUsers(request, timeout=self._patience_s, wait_for_ready=True)
+                answer = await self._feedback.RequeueUsers(request, timeout=self._patience_s, wait_for_ready=True)
+            known += answer.requeued
+        return known
 
     async def record(self, search: RecordedSearch) -> str:
         """Record a search as a session and return its id."""

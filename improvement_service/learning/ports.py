@@ -31,8 +31,8 @@ class Feedback(Protocol):
     async def release(self, leases: Sequence[Lease]) -> None:
         """Free users as if they had not been leased."""
 
-    async def requeue_users(self, user_ids: Sequence[str]) -> None:
-        """Queue users to be learned anew."""
+    async def requeue_users(self, user_ids: Sequence[str]) -> int:
+        """Queue users to be learned anew; returns how many of them are known."""
 
 
 class Definitions(Protocol):
@@ -91,3 +91,13 @@ class Fences(Protocol):
 
     async def confirm(self, writes: Mapping[Lease, Collection[str]]) -> set[Lease]:
         """Note where the users have copies now; returns the leases that are still the last to have claimed."""
+
+    async def forgotten(self, user_ids: Collection[str]) -> list[str]:
+        """Return the users who claimed writes, and were forgotten since."""
+
+
+class Forgetting(Protocol):
+    """Removes all that was learned of users."""
+
+    async def forget(self, user_id: str) -> int:
+        """Forget a user in all collections."""

@@ -6,6 +6,8 @@ happen is that it is stopped between the claim and the write for longer than its
 that another worker takes the user over, and that the first one then wakes up and writes what it had computed from fewer
 sessions. It finds the higher fence after its write, and queues the user again: copies are a pure function of the
 sessions, so the next run puts them right. Its settlement is refused in any case.
+
+A user who is erased meanwhile is forgotten once more after the write: nobody would put that right.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from improvement_service.domain.index import SearchIndex
     from improvement_service.domain.run import Tally
     from improvement_service.learning.leases import Leases
-    from improvement_service.learning.ports import Copies, Definitions, Feedback, Fences, Versions
+    from improvement_service.learning.ports import Copies, Definitions, Feedback, Fences, Forgetting, Versions
     from improvement_service.learning.reading import UserFeedback
 
 _log = structlog.get_logger(__name__)
@@ -71,13 +73,21 @@ class Writer:
     """Writes and settles users, some at a time."""
 
     def __init__(
-        self, definitions: Definitions, vectors: Copies, versions: Versions, fences: Fences, feedback: Feedback
+        self,
+        definitions: Definitions,
+        vectors: Copies,
+        versions: Versions,
+        fences: Fences,
+        feedback: Feedback,
+        *,
+        forgetting: Forgetting,
     ) -> None:
         self._definitions = definitions
         self._vectors = vectors
         self._versions = versions
         self._fences = fences
         self._feedback = feedback
+        self._forgetting = forgetting
 
     async def write(self, users: Sequence[MovedUser], leases: Leases, tally: Tally) -> None:
         """Make what was computed the users' copies, and settle them; a failure is that user's alone.
@@ -110,7 +120,10 @@ class Writer:
             await self._write_copies(index, concerned, tally)
             await self._check_originals(index, concerned)
             await self._versions.bump(name, [user.lease.user_id for user in concerned if not user.failed])
-        return await self._confirm(ours, leases, tally)
+        confirmed = await self._confirm(ours, leases, tally)
+        for user_id in await self._fences.forgotten([lease.user_id for lease in claimed]):
+            await self._forgetting.forget(user_id)
+        return confirmed
 
     async def _write_copies(self, index: SearchIndex, users: Sequence[MovedUser], tally: Tally) -> None:
         """Write all users at once; when that fails, each alone, to find out whose fault it is."""
@@ -181,6 +194,7 @@ class Writer:
             except TidelineError as error:
                 if error.reason == "LEASE_LOST":
                     tally.users_lost += 1
+                    await self._forget_unless_known(user)
                 else:
                     _log.warning("a user was not settled", **logs.describe(error))
                     tally.users_failed += 1
@@ -193,6 +207,14 @@ class Writer:
         else:
             tally.users_settled += 1
             tally.turned += user.turned
+
+    async def _forget_unless_known(self, user: MovedUser) -> None:
+        """Queue a user again whose lease was lost; one who was erased meanwhile has nobody else to drop the copies."""
+        try:
+            if not await self._feedback.requeue_users([user.lease.user_id]):
+                await self._forgetting.forget(user.lease.user_id)
+        except TidelineError as error:
+            _log.warning("a user was not queued again", **logs.describe(error))
 
 
 def _of(user: MovedUser, index: SearchIndex) -> UserCopies:

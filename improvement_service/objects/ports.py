@@ -41,8 +41,26 @@ class Vectors(Protocol):
     async def load_overlay(self, index: SearchIndex, user_id: str) -> Overlay | None: ...
 
 
+class PersonalVectors(Protocol):
+    """Vectors of users."""
+
+    async def drop_user(self, index: SearchIndex, user_id: str) -> int: ...
+
+
+class PersonalVersions(Protocol):
+    """Versions of users' copies, to be forgotten."""
+
+    async def forget_user(self, collection: str, user_id: str) -> None: ...
+
+
+class PersonalWrites(Protocol):
+    """Who wrote a user's copies last."""
+
+    async def forget(self, user_id: str) -> None: ...
+
+
 class Feedback(Protocol):
     """Where users queue to be learned from."""
 
-    async def requeue_users(self, user_ids: Sequence[str]) -> None:
-        """Queue users to be learned anew, any number of them."""
+    async def requeue_users(self, user_ids: Sequence[str]) -> int:
+        """Queue users to be learned anew, any number of them; returns how many of them are known."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from improvement_service.domain.objects import CatalogueObject
     from improvement_service.objects.catalogue import Catalogue
     from improvement_service.objects.collections import Collections
+    from improvement_service.objects.forgetting import Forgetting
 
     Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -26,9 +27,10 @@ COLLECTIONS: Final = 100
 class ObjectServicer(ObjectServiceServicer):
     """Answers calls of `ObjectService`."""
 
-    def __init__(self, collections: Collections, catalogue: Catalogue) -> None:
+    def __init__(self, collections: Collections, catalogue: Catalogue, forgetting: Forgetting) -> None:
         self._collections = collections
         self._catalogue = catalogue
+        self._forgetting = forgetting
 
     async def CreateCollection(
         self, request: pb.CreateCollectionRequest, context: Context
@@ -70,6 +72,11 @@ class ObjectServicer(ObjectServiceServicer):
         return pb.DeleteObjectsResponse(
             deleted=changes.objects, copies_dropped=changes.copies_dropped, users_requeued=changes.users_requeued
         )
+
+    async def DeleteUserVectors(
+        self, request: pb.DeleteUserVectorsRequest, context: Context
+    ) -> pb.DeleteUserVectorsResponse:
+        return pb.DeleteUserVectorsResponse(copies_deleted=await self._forgetting.forget(request.user_id))
 
 
 async def _messages(

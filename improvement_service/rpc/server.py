@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from improvement_service.improvement import Improvement
     from improvement_service.objects.catalogue import Catalogue
     from improvement_service.objects.collections import Collections
+    from improvement_service.objects.forgetting import Forgetting
     from improvement_service.search.searching import Searching
 
 SERVICES: Final = (
@@ -33,6 +34,7 @@ class UseCases:
 
     collections: Collections
     catalogue: Catalogue
+    forgetting: Forgetting
     searching: Searching
     improvement: Improvement
 
@@ -40,7 +42,9 @@ class UseCases:
 def build(use_cases: UseCases) -> Server:
     """Return a server that answers for all services of the improvement contract."""
     server = Server(reflect=SERVICES)
-    add_ObjectServiceServicer_to_server(ObjectServicer(use_cases.collections, use_cases.catalogue), server.grpc)
+    add_ObjectServiceServicer_to_server(
+        ObjectServicer(use_cases.collections, use_cases.catalogue, use_cases.forgetting), server.grpc
+    )
     add_SearchServiceServicer_to_server(SearchServicer(use_cases.searching), server.grpc)
     add_ImprovementServiceServicer_to_server(ImprovementServicer(use_cases.improvement), server.grpc)
     return server

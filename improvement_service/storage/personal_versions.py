@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from bson import MaxKey, MinKey
 from pymongo import UpdateOne, WriteConcern
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from motor.motor_asyncio import AsyncIOMotorDatabase
 
     Document = dict[str, Any]
+
+
+_NEXT: Final = [{"$set": {"version": {"$add": [{"$ifNull": ["$version", {"$toLong": "$$NOW"}]}, 1]}}}]
+"""The first version of a user is the time: one who was forgotten and comes back never gets an old version again."""
 
 
 class MongoPersonalVersions:
@@ -38,7 +42,7 @@ class MongoPersonalVersions:
     async def bump(self, collection: str, user_ids: Iterable[str]) -> None:
         """Make searches of these users read their copies anew."""
         updates = [
-            UpdateOne({"_id": {"c": collection, "u": user_id}}, {"$inc": {"version": 1}}, upsert=True)
+            UpdateOne({"_id": {"c": collection, "u": user_id}}, _NEXT, upsert=True)
             for user_id in dict.fromkeys(user_ids)
         ]
         if updates:
@@ -49,3 +53,8 @@ class MongoPersonalVersions:
         """Forget all versions of a collection that is no more."""
         least, most = ({"c": collection, "u": end} for end in (MinKey(), MaxKey()))
         await self._versions.delete_many({"_id": {"$gt": least, "$lt": most}})
+
+    @outages()
+    async def forget_user(self, collection: str, user_id: str) -> None:
+        """Forget that a user ever had copies in a collection."""
+        await self._versions.delete_one({"_id": {"c": collection, "u": user_id}})

@@ -64,6 +64,17 @@ class MongoPersonalWrites:
             await self._writes.bulk_write(updates, ordered=False)
         return set(await self._of(writes))
 
+    @outages()
+    async def forgotten(self, user_ids: Collection[str]) -> list[str]:
+        """Return the users who claimed writes, and were forgotten since."""
+        kept = {document["_id"] async for document in self._writes.find({"_id": {"$in": list(user_ids)}}, {"_id": 1})}
+        return [user_id for user_id in user_ids if user_id not in kept]
+
+    @outages()
+    async def forget(self, user_id: str) -> None:
+        """Forget that anything was ever written for a user."""
+        await self._writes.delete_one({"_id": user_id})
+
     async def _of(self, leases: Collection[Lease]) -> dict[Lease, Document]:
         """Return the documents of users whose fence is that of the lease."""
         ids: Sequence[str] = [lease.user_id for lease in leases]

@@ -15,6 +15,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from improvement_service.domain.objects import PersonalCopy
 from improvement_service.objects.catalogue import Catalogue
 from improvement_service.objects.collections import Collections
+from improvement_service.objects.forgetting import Forgetting
 from improvement_service.rpc.object_servicer import ObjectServicer
 from improvement_service.rpc.search_servicer import SearchServicer
 from improvement_service.search.overlays import Overlays
@@ -22,6 +23,7 @@ from improvement_service.search.personal import Search
 from improvement_service.search.searching import Searching
 from improvement_service.storage.collections import MongoCollections
 from improvement_service.storage.personal_versions import MongoPersonalVersions
+from improvement_service.storage.personal_writes import MongoPersonalWrites
 from improvement_service.vectors.milvus import VectorStore
 from tideline.errors import DependencyUnavailable
 from tideline.improvement.v1 import object_pb2, object_service_pb2, object_service_pb2_grpc, search_service_pb2_grpc
@@ -68,10 +70,11 @@ class ClickstreamService:
     requeued: list[str] = field(default_factory=list)
     recorded: list[RecordedSearch] = field(default_factory=list)
 
-    async def requeue_users(self, user_ids: Sequence[str]) -> None:
+    async def requeue_users(self, user_ids: Sequence[str]) -> int:
         if self.down:
             raise DependencyUnavailable("down")
         self.requeued += user_ids
+        return len(user_ids)
 
     async def record(self, search: RecordedSearch) -> str:
         self.recorded.append(search)
@@ -175,7 +178,10 @@ async def catalogue_serving(mongo_uri: str, database_name: str, milvus_uri: str)
     server = Server()
     collections = Collections(definitions, vectors, versions, lambda: datetime.now(UTC))
     catalogue = Catalogue(definitions, vectors, versions, clickstream)
-    object_service_pb2_grpc.add_ObjectServiceServicer_to_server(ObjectServicer(collections, catalogue), server.grpc)
+    forgetting = Forgetting(definitions, vectors, versions, MongoPersonalWrites(database))
+    object_service_pb2_grpc.add_ObjectServiceServicer_to_server(
+        ObjectServicer(collections, catalogue, forgetting), server.grpc
+    )
     search = Search(vectors, Overlays(vectors, versions, most_bytes=2**20))
     searching = Searching(definitions, search, clickstream, FirstLetter())
     search_service_pb2_grpc.add_SearchServiceServicer_to_server(SearchServicer(searching), server.grpc)
