@@ -45,7 +45,8 @@ async def fetch(store: Originals, users: Sequence[UserFeedback], indexes: Mappin
 def objects_of(signals: SessionSignals) -> Iterable[str]:
     """Return the objects that a session may speak for or against; below the last positive it says nothing."""
     last = max((rank for object_id, rank in signals.results if object_id in signals.positives), default=0)
-    return {*signals.positives, *(object_id for object_id, rank in signals.results if rank < last)}
+    above = (object_id for object_id, rank in signals.results if rank < last)
+    return {*signals.positives, *signals.turned_down, *above}
 
 
 def rows_of(user: UserFeedback, originals: OriginalsOf) -> int:
