@@ -52,7 +52,7 @@ async def demonstrate(stack: Stack, arm: Arm, people: World, console: Console) -
         with report.progress(console, "searching as each of them", experiment.searches) as advance:
             after = await experiment.personal_rankings(arm, advance)
 
-    console.print(report.run_summary(run, recorded), highlight=False)
+    console.print(report.run_summary(run, recorded), highlight=False, soft_wrap=True)
     console.print("\nNDCG@10 of all searches, before and after:", highlight=False)
     console.print(report.before_and_after(outcomes(people, shown, [after])))
     user, query, place = _most_helped(people, shown, after)
@@ -102,6 +102,7 @@ def main() -> None:
         if people.simulated
         else f"{len(people.users)} people of {chosen.data}: what they like is real, their clicks are simulated",
         highlight=False,
+        soft_wrap=True,
     )
     try:
         with tempfile.TemporaryDirectory(prefix="tideline-demo-") as folder, ExitStack() as running:

@@ -25,10 +25,12 @@ class Arm:
 
     collection: str
     seed: int
+    known_as: str = "{user_id}"
+    """What users are called in this arm. Arms at the same services need different names: people are learned from once
+    for all collections, so they would share their sessions."""
 
     def user_id(self, user: User) -> str:
-        """The id under which `user` takes part in this arm, so that arms do not learn from each other."""
-        return f"{user.user_id}/{self.collection}/{self.seed}"
+        return self.known_as.format(user_id=user.user_id)
 
 
 class Experiment:
@@ -61,7 +63,7 @@ class Experiment:
                 for repeat in range(repeats):
                     chance = Random(f"{arm.seed}/{user.user_id}/{query}/{repeat}")
                     clicked = clicked_places(shown[query], user.relevant[query], chance)
-                    session_id = f"{arm.user_id(user)}/{query}/{repeat}"
+                    session_id = f"{arm.collection}/{arm.user_id(user)}/{query}/{repeat}"
                     session = self._session(session_id, arm, user, query, shown[query])
                     recorded.append(Recorded(session, clicked))
         return recorded

@@ -26,7 +26,7 @@ def first_calls(stack: Stack, collection: str, world: World, user: User, user_id
             "userId": user_id,
             "collection": collection,
             "searchQuery": {"text": world.queries[query]},
-            "searchResults": [{"objectId": item["object_id"]} for item in world.items[:3]],
+            "searchResults": [{"objectId": world.items[row]["object_id"]} for row in sorted(user.relevant[query])[:3]],
         }
     }
     addresses = "\n".join(f"  {name:14}{address}" for name, address in stack.addresses().items())

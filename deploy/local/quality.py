@@ -47,7 +47,11 @@ async def measure(
     """The outcomes by adjuster and role of query."""
     # Names of their own, should the databases be ones that are there already.
     collections = {adjuster: f"quality_{secrets.token_hex(3)}_{adjuster}" for adjuster in ADJUSTERS}
-    arms = [Arm(collection, seed) for collection in collections.values() for seed in range(1, seeds + 1)]
+    arms = [
+        Arm(collection, seed, f"{{user_id}}/{collection}/{seed}")
+        for collection in collections.values()
+        for seed in range(1, seeds + 1)
+    ]
     async with Client(stack.clickstream.address, stack.improvement.address) as client:
         experiment = Experiment(client, people)
         for adjuster, collection in collections.items():
@@ -59,7 +63,7 @@ async def measure(
         with report.progress(console, "recording sessions and clicks", len(recorded)) as advance:
             await client.record(recorded, advance)
         run = await learn(client, len(arms) * len(people.users), console)
-        console.print(report.run_summary(run, recorded), highlight=False)
+        console.print(report.run_summary(run, recorded), highlight=False, soft_wrap=True)
         with report.progress(console, "searching as each of them", len(arms) * experiment.searches) as advance:
             after = {arm: await experiment.personal_rankings(arm, advance) for arm in arms}
     return {

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-ATTEMPTS = 3
+ATTEMPTS = 2
 
 
 class Service:

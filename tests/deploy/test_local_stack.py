@@ -28,7 +28,7 @@ PATIENCE_S = 60
 """How long to wait for processes to end before saying that they do not."""
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_nothing_is_left_running_when_the_stack_is_ended(how: signal.Signals, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "deploy.local.stack", "--folder", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as stack:
