@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from clickstream_service.domain.errors import VersionNotFound
 from clickstream_service.domain.propensity import Propensities, PropensityMethod, RankPropensity
 from clickstream_service.domain.strength import CLICK, LONG_VIEW
+from clickstream_service.domain.times import to_millisecond
 from clickstream_service.domain.training import Selection
 from clickstream_service.searches import Order
 from tideline.errors import InvalidField
@@ -70,7 +71,7 @@ class PropensityVersions:
         # numpy takes a while to load, which nobody who starts a service should wait for.
         from clickstream_service.position_bias.counts import ClickCounts  # noqa: PLC0415
 
-        now = self._now()
+        now = to_millisecond(self._now())
         if selection.created_from is None:
             since = (selection.created_before or now) - WINDOW
             selection = Selection(since, selection.created_before, surface=selection.surface, device=selection.device)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from clickstream_service.domain.errors import TimeOutOfRange
 
 if TYPE_CHECKING:
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,3 +26,8 @@ class TimeLimits:
         if created_at > now + self.max_ahead:
             return TimeOutOfRange(f"is more than {self.max_ahead} ahead", field="created_at")
         return None
+
+
+def to_millisecond(at: datetime) -> datetime:
+    """Return a time as MongoDB keeps it."""
+    return at - timedelta(microseconds=at.microsecond % 1000)

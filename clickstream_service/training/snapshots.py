@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from clickstream_service.domain.errors import SnapshotNotFound
+from clickstream_service.domain.times import to_millisecond
 from clickstream_service.domain.training_choice import TrainingSnapshot, snapshot_id
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Snapshots:
         """
         filled, before = await self.filled(choice)
         await asyncio.sleep(self._settle.total_seconds())
-        frozen = TrainingSnapshot(snapshot_id(filled, before), filled, before, self._now(), meta)
+        frozen = TrainingSnapshot(snapshot_id(filled, before), filled, before, to_millisecond(self._now()), meta)
         return await self._store.add(frozen)
 
     async def get(self, snapshot: str) -> TrainingSnapshot:
@@ -70,8 +71,7 @@ class Snapshots:
 
         Times are kept to the millisecond, so the one that is running is taken whole.
         """
-        now = self._now()
-        before = now - timedelta(microseconds=now.microsecond % 1000) + timedelta(milliseconds=1)
+        before = to_millisecond(self._now()) + timedelta(milliseconds=1)
         surface = next(iter(choice.surfaces)) if len(choice.surfaces) == 1 else ""
         propensities = await self._propensities.chosen(choice.propensity_version, surface)
         strengths = await self._strengths.get(choice.strengths_version)
