@@ -1,4 +1,4 @@
-"""`tideline serve clickstream`."""
+"""`tideline serve clickstream`, and the other sub-commands of this service."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from clickstream_service.app import running
+from clickstream_service.commands import exporting_log, importing
 from clickstream_service.config import Settings
 from tideline.errors import DependencyUnavailable
 from tideline.rpc import logs
@@ -25,6 +26,8 @@ def register(commands: Commands) -> None:
     """Add the sub-commands of this service."""
     serve = commands.add_service("clickstream", "record sessions and events, and hand out feedback")
     serve.set_defaults(run=_serve)
+    importing.register(commands)
+    exporting_log.register(commands)
 
 
 def _serve(_: argparse.Namespace) -> int:

@@ -1,0 +1,1 @@
+"""What other systems have logged, as sessions and interactions of the contract."""
