@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from clickstream_service.app import running
-from clickstream_service.commands import exporting_log, importing
+from clickstream_service.commands import exporting, exporting_log, importing
 from clickstream_service.config import Settings
 from tideline.errors import DependencyUnavailable
 from tideline.rpc import logs
@@ -28,6 +28,7 @@ def register(commands: Commands) -> None:
     serve.set_defaults(run=_serve)
     importing.register(commands)
     exporting_log.register(commands)
+    exporting.register(commands)
 
 
 def _serve(_: argparse.Namespace) -> int:

@@ -71,7 +71,10 @@ class Training:
                 yield pair
 
     async def inputs(self, selection: Selection, strengths_version: int) -> AsyncGenerator[FineTuningInput, None]:
-        """Yield sessions as inputs to fine-tune on: by number in a batch, else oldest first; raises `VersionNotFound`."""
+        """Yield sessions as inputs to fine-tune on: by number in a batch, else oldest first.
+
+        Raises `VersionNotFound`.
+        """
         strengths = await self._strengths.get(strengths_version)
         order = Order.BATCH if selection.batch_id else Order.TIME
         async with aclosing(self._searches.searches(selection, order)) as groups:
