@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from clickstream_service.app_signals import signal_parts
 from clickstream_service.batches import Batches
 from clickstream_service.domain.feedback import FeedbackRules
 from clickstream_service.domain.times import TimeLimits
@@ -65,6 +66,8 @@ async def running(settings: Settings, now: Callable[[], datetime] = utc_now) -> 
         feedback = Feedback(MongoLeases(database), MongoSettlements(database, rules), queue, rules)
         stack.push_async_callback(feedback.close)
         recording = Events(events, sessions, times, now)
+        strengths = StrengthVersions(MongoStrengths(database), settings.strengths_max_age, now)
+        signals = signal_parts(database, settings, strengths, now)
         use_cases = rpc.UseCases(
             sessions=Sessions(sessions, events, times, now),
             events=recording,
@@ -72,7 +75,10 @@ async def running(settings: Settings, now: Callable[[], datetime] = utc_now) -> 
             submissions=Submissions(queue),
             feedback=feedback,
             interactions=Interactions(recording, MongoInteractions(database, events.requeue)),
-            strengths=StrengthVersions(MongoStrengths(database), settings.strengths_max_age, now),
+            strengths=strengths,
+            signals=signals.signals,
+            signal_lists=signals.lists,
+            monitors=signals.monitors,
         )
         server = rpc.build(use_cases, now)
         port = server.listen(settings.listen)
@@ -81,6 +87,8 @@ async def running(settings: Settings, now: Callable[[], datetime] = utc_now) -> 
         if quiet_for is not None:
             quiet = QuietSubmission(queue, MongoQuiet(database), quiet_for, settings.max_age, now)
             await stack.enter_async_context(_in_background(quiet.run(settings.submit_every)))
+        for work in signals.background(settings):
+            await stack.enter_async_context(_in_background(work))
         yield port
 
 

@@ -67,6 +67,23 @@ class Settings(BaseSettings):
     submit_every: PositiveTime = timedelta(seconds=10)
     """How often to look for sessions that are quiet by now."""
 
+    signal_segments: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = ("surface", "device")
+    """Fields of `search_meta` by whose values signals are counted, each once more; a change counts everything again."""
+    signal_delay: PositiveTime = timedelta(seconds=1)
+    """For how long changes are gathered, at most, before they are brought into the signals together."""
+    role_lease: PositiveTime = timedelta(seconds=10)
+    """How long after one instance of the service has died another one goes on with its work in the background."""
+    monitor_every: PositiveTime = timedelta(minutes=1)
+    """How often monitors are looked at."""
+    monitor_webhook_hosts: tuple[str, ...] = ()
+    """Where the webhooks of monitors may be, each a host or `host:port` as in their URLs; nowhere when empty."""
+    monitor_webhook_timeout: PositiveTime = timedelta(seconds=10)
+    """How long to wait for a webhook."""
+    monitor_webhook_attempts: Positive = 12
+    """A change of a monitor that a webhook did not take so often is given up."""
+    monitor_webhook_backoff: PositiveTime = timedelta(seconds=10)
+    """How long to wait after a first failure; twice as long after each further one, up to an hour."""
+
     sessions_per_write: Positive = 500
     """How many sessions are written in one transaction, at most."""
     events_per_write: Positive = 2_000

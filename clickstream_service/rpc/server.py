@@ -9,16 +9,19 @@ from clickstream_service.rpc.batch_servicer import BatchServicer
 from clickstream_service.rpc.feedback_servicer import FeedbackServicer
 from clickstream_service.rpc.interaction_servicer import InteractionServicer
 from clickstream_service.rpc.session_servicer import SessionServicer
+from clickstream_service.rpc.signal_servicer import SignalServicer
 from tideline.clickstream.v1 import (
     batch_service_pb2,
     feedback_service_pb2,
     interaction_service_pb2,
     session_service_pb2,
+    signal_service_pb2,
 )
 from tideline.clickstream.v1.batch_service_pb2_grpc import add_BatchServiceServicer_to_server
 from tideline.clickstream.v1.feedback_service_pb2_grpc import add_FeedbackServiceServicer_to_server
 from tideline.clickstream.v1.interaction_service_pb2_grpc import add_InteractionServiceServicer_to_server
 from tideline.clickstream.v1.session_service_pb2_grpc import add_SessionServiceServicer_to_server
+from tideline.clickstream.v1.signal_service_pb2_grpc import add_SignalServiceServicer_to_server
 from tideline.rpc.server import Server
 
 if TYPE_CHECKING:
@@ -29,7 +32,10 @@ if TYPE_CHECKING:
     from clickstream_service.events import Events
     from clickstream_service.feedback import Feedback
     from clickstream_service.interactions import Interactions
+    from clickstream_service.monitors import Monitors
     from clickstream_service.sessions import Sessions
+    from clickstream_service.signal_lists import SignalLists
+    from clickstream_service.signals import Signals
     from clickstream_service.strengths import StrengthVersions
     from clickstream_service.submission import Submissions
 
@@ -38,6 +44,7 @@ SERVICES: Final = (
     batch_service_pb2.DESCRIPTOR.services_by_name["BatchService"].full_name,
     feedback_service_pb2.DESCRIPTOR.services_by_name["FeedbackService"].full_name,
     interaction_service_pb2.DESCRIPTOR.services_by_name["InteractionService"].full_name,
+    signal_service_pb2.DESCRIPTOR.services_by_name["SignalService"].full_name,
 )
 
 
@@ -52,6 +59,9 @@ class UseCases:
     feedback: Feedback
     interactions: Interactions
     strengths: StrengthVersions
+    signals: Signals
+    signal_lists: SignalLists
+    monitors: Monitors
 
 
 def build(use_cases: UseCases, now: Callable[[], datetime]) -> Server:
@@ -64,4 +74,7 @@ def build(use_cases: UseCases, now: Callable[[], datetime]) -> Server:
     add_BatchServiceServicer_to_server(BatchServicer(use_cases.batches, use_cases.submissions, strengths), server.grpc)
     add_FeedbackServiceServicer_to_server(FeedbackServicer(use_cases.feedback, strengths), server.grpc)
     add_InteractionServiceServicer_to_server(InteractionServicer(use_cases.interactions, strengths, now), server.grpc)
+    add_SignalServiceServicer_to_server(
+        SignalServicer(use_cases.signals, use_cases.signal_lists, use_cases.monitors, now), server.grpc
+    )
     return server

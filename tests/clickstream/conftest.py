@@ -60,7 +60,11 @@ def clock() -> Clock:
 def settings(mongo_uri: str, database_name: str) -> Settings:
     """Override this fixture, or use `model_copy(update=...)`, for other settings."""
     return Settings(
-        mongo_uri=mongo_uri, mongo_database=database_name, listen="127.0.0.1:0", stop_grace=timedelta(seconds=1)
+        mongo_uri=mongo_uri,
+        mongo_database=database_name,
+        listen="127.0.0.1:0",
+        stop_grace=timedelta(seconds=1),
+        signal_delay=timedelta(milliseconds=20),
     )
 
 

@@ -1,0 +1,157 @@
+"""Keeping rollups current in MongoDB."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+from pymongo import DeleteOne, ReplaceOne
+
+from clickstream_service.storage.database import outages
+from clickstream_service.storage.rollup_changes import ChangeReader
+from clickstream_service.storage.rollup_documents import Totals, from_contribution, to_contribution
+from clickstream_service.storage.rollup_facts import FactReader, Unit
+from clickstream_service.storage.rollup_state import RollupStates
+from clickstream_service.storage.transactions import in_transaction
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+    from motor.motor_asyncio import AsyncIOMotorClientSession
+
+    from clickstream_service.domain.rollup import RollupRules
+    from clickstream_service.storage.database import Database, Document
+    from clickstream_service.storage.rollup_changes import Changes
+    from clickstream_service.storage.rollup_state import RollupState
+
+    Fold = Callable[[AsyncIOMotorClientSession], Awaitable[None]]
+
+FOLDED_AT_ONCE: Final = 500
+"""So many sessions are folded in one transaction."""
+READ_AT_ONCE: Final = 5_000
+"""So many changed sessions are gathered, at most, before they are folded."""
+QUIET_ADVANCE_S: Final = 10.0
+"""How often it is noted that nothing was changed, so that the place in the stream does not get lost with age."""
+
+
+class MongoRollups:
+    """The collections `rollups_N` and `rollup_contributions_N` of the generation in force."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._states = RollupStates(database)
+
+    async def rules(self) -> RollupRules | None:
+        """Return by which rules the rollups in force were made; None when there are none."""
+        state = await self._states.current()
+        return None if state is None else state.rules
+
+    @asynccontextmanager
+    async def following(self, fence: int, wait_s: float) -> AsyncIterator[Following]:
+        """Carry on the rollups in force under this fence; raises `RoleLost`."""
+        state = await self._states.adopt(fence)
+        assert state is not None  # noqa: S101 - they were counted before they are followed
+        changes = ChangeReader(self._database, state.since, state.token, wait_s)
+        try:
+            yield Following(self._database, self._states, state, fence=fence, changes=changes, wait_s=wait_s)
+        finally:
+            await changes.close()
+
+    @outages()
+    async def caught_up(self) -> None:
+        """Wait until everything that is stored by now is in the rollups."""
+        mark = uuid.uuid4().hex
+        marks = self._database.rollup_marks
+        gone: list[Document] = [
+            {"$match": {"operationType": "delete", "documentKey._id": mark}},
+            {"$project": {"documentKey": 1}},
+        ]
+        async with marks.watch(gone) as stream:
+            await marks.insert_one({"_id": mark})
+            await stream.next()
+
+
+class Following:
+    """One generation of rollups, followed by one replica."""
+
+    def __init__(
+        self,
+        database: Database,
+        states: RollupStates,
+        state: RollupState,
+        *,
+        fence: int,
+        changes: ChangeReader,
+        wait_s: float,
+    ) -> None:
+        self._database = database
+        self._states = states
+        self._generation = state.generation
+        self._rollups = states.rollups(state.generation)
+        self._contributions = states.contributions(state.generation)
+        self._facts = FactReader(database, state.rules)
+        self._fence = fence
+        self._changes = changes
+        self._wait_s = wait_s
+        self._advanced_at = time.monotonic()
+
+    async def step(self) -> int:
+        """Bring what was changed next into the rollups; returns how many sessions, 0 when it was quiet.
+
+        Raises `ChangesLost`, and `RoleLost` when another replica carries them on by now.
+        """
+        changes = await self._changes.read(READ_AT_ONCE, self._wait_s)
+        units = list(changes.units)
+        *first, last = [units[start : start + FOLDED_AT_ONCE] for start in range(0, len(units), FOLDED_AT_ONCE)] or [[]]
+        for some in first:
+            # The place in the stream is kept with the last of them: until then, all would be folded again, which
+            # changes nothing.
+            await in_transaction(self._database, self._fold_in(some, None), retry_duplicates=True)
+        if last or changes.marks:
+            await in_transaction(self._database, self._fold_in(last, changes), retry_duplicates=True)
+            self._advanced_at = time.monotonic()
+        elif changes.token is not None and time.monotonic() > self._advanced_at + QUIET_ADVANCE_S:
+            await self._states.advance(self._generation, self._fence, changes.token, None)
+            self._advanced_at = time.monotonic()
+        return len(units)
+
+    def _fold_in(self, units: Sequence[Unit], changes: Changes | None) -> Fold:
+        async def fold(transaction: AsyncIOMotorClientSession) -> None:
+            if changes is not None and changes.token is not None:
+                await self._states.advance(self._generation, self._fence, changes.token, transaction)
+                if changes.marks:
+                    marks = {"_id": {"$in": changes.marks}}
+                    await self._database.rollup_marks.delete_many(marks, session=transaction)
+            if units:
+                await self._fold(units, transaction)
+
+        return fold
+
+    async def _fold(self, units: Sequence[Unit], transaction: AsyncIOMotorClientSession) -> None:
+        """Put what the units add now in the place of what they have added so far."""
+        ids = [{"s": session_id, "e": event_id} for session_id, event_id in units]
+        found = self._contributions.find({"_id": {"$in": ids}}, session=transaction)
+        before = {(old["_id"]["s"], old["_id"]["e"]): to_contribution(old) async for old in found}
+        after = await self._facts.contributions(units, transaction)
+        totals = Totals()
+        changes: list[ReplaceOne[Document] | DeleteOne] = []
+        for unit, contribution_id in zip(units, ids, strict=True):
+            old, new = before.get(unit), after.get(unit)
+            if old == new:
+                continue
+            if old is not None:
+                totals.add(old, -1)
+            if new is None:
+                changes.append(DeleteOne({"_id": contribution_id}))
+            else:
+                totals.add(new)
+                changes.append(ReplaceOne({"_id": contribution_id}, from_contribution(new), upsert=True))
+        updates, emptied = totals.updates()
+        if changes:
+            await self._contributions.bulk_write(changes, ordered=False, session=transaction)
+        if updates:
+            await self._rollups.bulk_write(updates, ordered=False, session=transaction)
+        if emptied:
+            await self._rollups.delete_many({"_id": {"$in": emptied}, "refs": 0}, session=transaction)

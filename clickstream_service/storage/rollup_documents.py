@@ -1,0 +1,142 @@
+"""Rollups and contributions as MongoDB documents.
+
+The `_id` of a rollup holds its whole key, in the order in which questions narrow it down: kind (k), segment (f) and its
+value (v), hour (a), surface (u), item (x), types (y). MongoDB compares embedded documents field by field, so a range of
+`_id` is all hours of a segment in a row, and no other index has to be kept up to date.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
+
+from bson import Decimal128
+from pymongo import UpdateOne
+
+from clickstream_service.domain.contribution import Contribution, Key, Kind, Search, counters
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    Document = dict[str, Any]
+
+_SEARCH: Final = tuple(Search.__slots__)
+
+
+class Totals:
+    """What a number of contributions add, or take back, by rollup."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[Key, dict[str, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def add(self, contribution: Contribution, sign: int = 1) -> None:
+        by_key = self._by_key
+        for key, counts in counters(contribution):
+            total = by_key.get(key)
+            if total is None:
+                total = by_key[key] = defaultdict(int)
+            for name, count in counts.items():
+                total[name] += sign * count
+
+    def updates(self) -> tuple[list[UpdateOne], list[Document]]:
+        """Return the updates to make, and the ids of rollups that may count nothing afterwards."""
+        updates: list[UpdateOne] = []
+        emptied: list[Document] = []
+        for key, counts in self._by_key.items():
+            changes = {name: _number(name, count) for name, count in counts.items() if count}
+            if not changes:
+                continue
+            rollup_id = _rollup_id(key)
+            update: Document = {"$inc": changes}
+            if key.kind is Kind.QUERIES:
+                update["$setOnInsert"] = {"text": key.item}
+            updates.append(UpdateOne({"_id": rollup_id}, update, upsert=True))
+            if counts["refs"] < 0:
+                emptied.append(rollup_id)
+        return updates, emptied
+
+
+def hours(kind: Kind, segment: str, value: str, since: int, before: int) -> Document:
+    """Return the query for the rollups of some hours."""
+    prefix = {"k": str(kind), "f": segment, "v": value}
+    return {"_id": {"$gte": {**prefix, "a": since}, "$lt": {**prefix, "a": before}}}
+
+
+def from_contribution(contribution: Contribution) -> Document:
+    """Return the fields of a contribution, all but its `_id`."""
+    document: Document = {"surface": contribution.surface, "segments": [list(each) for each in contribution.segments]}
+    search = contribution.search
+    if search is not None:
+        document["search"] = {
+            **{name: getattr(search, name) for name in _SEARCH},
+            "ranks": bytes(search.ranks),
+            "clicked_ranks": bytes(search.clicked_ranks),
+            "high_objects": list(search.high_objects),
+        }
+    document["acts"] = [
+        {"hour": hour, "object_id": object_id, "types": list(types), "by_strength": list(by_strength), "n": n}
+        for (hour, object_id, types, by_strength), n in contribution.acts
+    ]
+    document["dwells"] = [
+        {"hour": hour, "n": n, "sum": total, "squares": _number("_sq", squares)}
+        for hour, n, total, squares in contribution.dwells
+    ]
+    return document
+
+
+def to_contribution(document: Mapping[str, Any]) -> Contribution:
+    search = document.get("search")
+    return Contribution(
+        surface=document["surface"],
+        segments=tuple((field, value) for field, value in document["segments"]),
+        search=None
+        if search is None
+        else Search(
+            **{
+                **search,
+                "ranks": tuple(search["ranks"]),
+                "clicked_ranks": tuple(search["clicked_ranks"]),
+                "high_objects": tuple(search["high_objects"]),
+            }
+        ),
+        acts=tuple(
+            ((act["hour"], act["object_id"], tuple(act["types"]), tuple(act["by_strength"])), act["n"])
+            for act in document["acts"]
+        ),
+        dwells=tuple(
+            (dwell["hour"], dwell["n"], dwell["sum"], whole(dwell["squares"])) for dwell in document["dwells"]
+        ),
+    )
+
+
+def whole(number: Any) -> int:
+    """Return a count, or a sum, as it comes from MongoDB."""
+    return int(number.to_decimal()) if isinstance(number, Decimal128) else int(number)
+
+
+def wholes(document: Mapping[str, Any], names: Iterable[str]) -> dict[str, int]:
+    return {name: whole(document.get(name) or 0) for name in names}
+
+
+def _rollup_id(key: Key) -> Document:
+    rollup_id: Document = {"k": str(key.kind), "f": key.segment, "v": key.value, "a": key.hour, "u": key.surface}
+    if key.item:
+        # A query may be long, and an index of long keys is slow.
+        rollup_id["x"] = _digest(key.item) if key.kind is Kind.QUERIES else key.item
+    if key.types:
+        rollup_id["y"] = key.types
+    return rollup_id
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _number(name: str, count: int) -> int | Decimal128:
+    # Squares of milliseconds outgrow 64 bits, and floating point would not come out the same in another order.
+    return Decimal128(Decimal(count)) if name.endswith("_sq") else count

@@ -1,0 +1,127 @@
+"""What counts of sessions and events, read for the rollups."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from clickstream_service.domain.contribution import MAX_EVENTS, Contribution, EventFacts, SessionFacts, contribute
+from clickstream_service.storage.structs import escaped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from motor.motor_asyncio import AsyncIOMotorClientSession
+
+    from clickstream_service.domain.rollup import RollupRules
+    from clickstream_service.storage.database import Database, Document
+
+Unit = tuple[str, str]
+"""What contributes: (session id, "") for a session with its events, ("", event id) for an event without one."""
+
+COUNTING: Final = {"noise.0": {"$exists": False}}
+"""Events that are not noise."""
+
+SURFACE: Final = "surface"
+MAX_VALUE_BYTES: Final = 256
+
+
+class FactReader:
+    """Turns what is stored into contributions, by the same rules for all."""
+
+    def __init__(self, database: Database, rules: RollupRules) -> None:
+        self._sessions = database.sessions
+        self._events = database.session_events
+        self._threshold = rules.long_view_threshold
+        self._segments = {field: next(iter(escaped({field: None}))) for field in rules.segments if field != SURFACE}
+        meta_fields = (SURFACE, *self._segments.values())
+        self._session_fields = {
+            **dict.fromkeys(("created_at", "search_query.text", "irrelevant.at", "noise"), 1),
+            **dict.fromkeys(("search_results.object_id", "search_results.rank"), 1),
+            **{f"search_meta.{field}": 1 for field in meta_fields},
+        }
+        self._event_fields = {
+            **dict.fromkeys(("session_id", "created_at", "object_id", "event_types", "dwell_us"), 1),
+            **{f"meta.{field}": 1 for field in meta_fields},
+        }
+
+    async def contributions(
+        self, units: Iterable[Unit], transaction: AsyncIOMotorClientSession | None = None
+    ) -> dict[Unit, Contribution]:
+        """Return what each unit adds; those that add nothing are left out."""
+        units = list(units)
+        ids = [session_id for session_id, _ in units if session_id]
+        alone = [event_id for session_id, event_id in units if not session_id]
+        found: dict[Unit, Contribution] = {}
+        sessions: dict[str, Document] = {}
+        if ids:
+            query = self._sessions.find({"_id": {"$in": ids}}, self._session_fields, session=transaction)
+            sessions = {session["_id"]: session async for session in query}
+            counting = [each for each in ids if each not in sessions or _counts(sessions[each])]
+            events = await self._events_of(counting, transaction)
+            for session_id in counting:
+                contribution = self._of_session(sessions.get(session_id), events.get(session_id, ()))
+                if contribution is not None:
+                    found[session_id, ""] = contribution
+        if alone:
+            keys = [{"s": "", "e": event_id} for event_id in alone]
+            query = self._events.find({"_id": {"$in": keys}, **COUNTING}, self._event_fields, session=transaction)
+            async for event in query:
+                contribution = self._contribute(event.get("meta", {}), None, [_event_facts(event)])
+                if contribution is not None:
+                    found["", event["_id"]["e"]] = contribution
+        return found
+
+    async def _events_of(
+        self, session_ids: Sequence[str], transaction: AsyncIOMotorClientSession | None
+    ) -> dict[str, list[EventFacts]]:
+        """Return the first events of each session; however many more there are, they are not read."""
+        # Taken literally, since an id may begin with "$".
+        wanted = {"$documents": {"$literal": [{"_id": session_id} for session_id in session_ids]}}
+        first = [
+            {"$match": COUNTING},
+            {"$sort": {"created_at": 1, "_id": 1}},
+            {"$limit": MAX_EVENTS},
+            {"$project": {**self._event_fields, "_id": 0}},
+        ]
+        lookup = {"from": self._events.name, "localField": "_id", "foreignField": "session_id", "pipeline": first}
+        pipeline: list[dict[str, Any]] = [wanted, {"$lookup": {**lookup, "as": "event"}}, {"$unwind": "$event"}]
+        events: dict[str, list[EventFacts]] = {}
+        async for row in self._events.database.aggregate(pipeline, session=transaction):
+            events.setdefault(row["_id"], []).append(_event_facts(row["event"]))
+        return events
+
+    def _of_session(self, session: Document | None, events: Sequence[EventFacts]) -> Contribution | None:
+        if session is None:
+            return self._contribute({}, None, events)
+        results = [(result["object_id"], result["rank"]) for result in session["search_results"]]
+        text = session.get("search_query", {}).get("text", "")
+        facts = SessionFacts(session["created_at"], text, results)
+        return self._contribute(session.get("search_meta", {}), facts, events)
+
+    def _contribute(
+        self, meta: Document, session: SessionFacts | None, events: Sequence[EventFacts]
+    ) -> Contribution | None:
+        segments = tuple((field, _value(meta.get(key))) for field, key in self._segments.items())
+        return contribute(_value(meta.get(SURFACE)), segments, session, events, self._threshold)
+
+
+def _counts(session: Document) -> bool:
+    return "irrelevant" not in session and not session.get("noise")
+
+
+def _event_facts(event: Document) -> EventFacts:
+    dwell_us = event.get("dwell_us")
+    dwell = None if dwell_us is None else timedelta(microseconds=dwell_us)
+    return EventFacts(event["created_at"], event["object_id"], event["event_types"], dwell)
+
+
+def _value(value: object) -> str:
+    """Return the value of a segment as text; what is no single value is none."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else repr(value)
+    text = value if isinstance(value, str) else ""
+    encoded = text.encode()
+    return text if len(encoded) <= MAX_VALUE_BYTES else encoded[:MAX_VALUE_BYTES].decode(errors="ignore")
