@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from clickstream_service.app_privacy import privacy_parts
 from clickstream_service.app_signals import signal_parts
 from clickstream_service.batches import Batches
 from clickstream_service.domain.feedback import FeedbackRules
@@ -14,22 +15,29 @@ from clickstream_service.domain.times import TimeLimits
 from clickstream_service.events import Events
 from clickstream_service.feedback import Feedback
 from clickstream_service.interactions import Interactions
+from clickstream_service.propensities import PropensityVersions
 from clickstream_service.rpc import server as rpc
 from clickstream_service.sessions import Sessions
 from clickstream_service.storage import indexes
 from clickstream_service.storage.database import Database
+from clickstream_service.storage.erasure_guard import ErasureGuard
 from clickstream_service.storage.group_commit import Limits
 from clickstream_service.storage.mongo_batches import MongoBatches
 from clickstream_service.storage.mongo_events import MongoEvents
 from clickstream_service.storage.mongo_feedback import MongoFeedback
 from clickstream_service.storage.mongo_interactions import MongoInteractions
 from clickstream_service.storage.mongo_leases import MongoLeases
+from clickstream_service.storage.mongo_propensities import MongoPropensities
 from clickstream_service.storage.mongo_quiet import MongoQuiet
 from clickstream_service.storage.mongo_sessions import MongoSessions
 from clickstream_service.storage.mongo_settlements import MongoSettlements
+from clickstream_service.storage.mongo_snapshots import MongoSnapshots
 from clickstream_service.storage.mongo_strengths import MongoStrengths
+from clickstream_service.storage.mongo_training import MongoTraining
 from clickstream_service.strengths import StrengthVersions
 from clickstream_service.submission import QuietSubmission, Submissions
+from clickstream_service.training.exports import Training
+from clickstream_service.training.snapshots import Snapshots
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -52,13 +60,17 @@ async def running(settings: Settings, now: Callable[[], datetime] = utc_now) -> 
         database = Database(str(settings.mongo_uri), settings.mongo_database, settings.mongo_patience)
         stack.callback(database.close)
         await indexes.ensure(database)
+        guard = ErasureGuard(database)
+        await guard.prepare()
 
         queue = MongoFeedback(database)
         stack.push_async_callback(queue.close)
         quiet_for = settings.submit_after_quiet
-        sessions = MongoSessions(database, _session_writes(settings), now, queue.requeue_in, quiet_for)
+        sessions = MongoSessions(
+            database, _session_writes(settings), now, queue.requeue_in, quiet_for=quiet_for, guard=guard
+        )
         stack.push_async_callback(sessions.close)
-        events = MongoEvents(database, _event_writes(settings), queue.requeue_in, now)
+        events = MongoEvents(database, _event_writes(settings), queue.requeue_in, now, guard)
         stack.push_async_callback(events.close)
 
         times = TimeLimits(settings.max_age, settings.max_ahead)
@@ -67,15 +79,26 @@ async def running(settings: Settings, now: Callable[[], datetime] = utc_now) -> 
         stack.push_async_callback(feedback.close)
         recording = Events(events, sessions, times, now)
         strengths = StrengthVersions(MongoStrengths(database), settings.strengths_max_age, now)
+        searches = MongoTraining(database)
+        propensities = PropensityVersions(MongoPropensities(database), searches, strengths, now)
+        snapshots = Snapshots(MongoSnapshots(database), strengths, propensities, now, settings.snapshot_settle)
         signals = signal_parts(database, settings, strengths, now)
+        interactions = MongoInteractions(database, events.requeue)
+        privacy = await privacy_parts(database, settings, guard, events=events, interactions=interactions, now=now)
+        stack.push_async_callback(privacy.close)
         use_cases = rpc.UseCases(
             sessions=Sessions(sessions, events, times, now),
             events=recording,
             batches=Batches(MongoBatches(database), now),
             submissions=Submissions(queue),
             feedback=feedback,
-            interactions=Interactions(recording, MongoInteractions(database, events.requeue)),
+            interactions=Interactions(recording, interactions),
             strengths=strengths,
+            erasures=privacy.erasures,
+            personal_data=privacy.data,
+            propensities=propensities,
+            training=Training(searches, snapshots, strengths, propensities),
+            snapshots=snapshots,
             signals=signals.signals,
             signal_lists=signals.lists,
             monitors=signals.monitors,
@@ -87,7 +110,7 @@ async def running(settings: Settings, now: Callable[[], datetime] = utc_now) -> 
         if quiet_for is not None:
             quiet = QuietSubmission(queue, MongoQuiet(database), quiet_for, settings.max_age, now)
             await stack.enter_async_context(_in_background(quiet.run(settings.submit_every)))
-        for work in signals.background(settings):
+        for work in (*signals.background(settings), *privacy.background(settings)):
             await stack.enter_async_context(_in_background(work))
         yield port
 

@@ -49,6 +49,9 @@ class Settings(BaseSettings):
     strengths_max_age: timedelta = timedelta(seconds=10)
     """How long after a change of the strengths by another instance of the service this one may go by the old ones."""
 
+    snapshot_settle: Time = timedelta(seconds=1)
+    """How long a training snapshot waits for writes that are under way; more than the clocks of instances differ."""
+
     feedback_lease: PositiveTime = timedelta(minutes=5)
     """How long a worker holds a user's feedback without renewing, unless it asks for another time."""
     feedback_max_failures: Positive = 5
@@ -83,6 +86,17 @@ class Settings(BaseSettings):
     """A change of a monitor that a webhook did not take so often is given up."""
     monitor_webhook_backoff: PositiveTime = timedelta(seconds=10)
     """How long to wait after a first failure; twice as long after each further one, up to an hour."""
+
+    improvement_address: str = ""
+    """Where the improvement service is, which forgets the users that are erased; empty when there is none."""
+    improvement_patience: PositiveTime = timedelta(seconds=30)
+    """How long it may take to forget a user."""
+    erasure_patience: Time = timedelta(seconds=5)
+    """How long `EraseUser` waits for the end, at most; the erasure goes on after that all the same."""
+    erasure_grace: Time = timedelta(seconds=1)
+    """How long an erasure takes at least: writes that began before it have to be over by then."""
+    erasure_every: PositiveTime = timedelta(seconds=0.5)
+    """How often to look for erasures to go on with."""
 
     sessions_per_write: Positive = 500
     """How many sessions are written in one transaction, at most."""

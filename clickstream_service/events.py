@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from clickstream_service.domain.errors import EventConflict, SessionNotFound
+from clickstream_service.domain.errors import EventConflict, SessionNotFound, UserBeingErased
 from clickstream_service.domain.event import MAX_BYTES, Event, Stored
 from tideline.errors import InvalidField, TidelineError
 
@@ -21,12 +21,12 @@ class EventStore(Protocol):
 
     async def record(
         self, events: Sequence[Event], *, allow_missing: bool, patient: bool
-    ) -> list[Stored | EventConflict | SessionNotFound | InvalidField]:
+    ) -> list[Stored | EventConflict | SessionNotFound | InvalidField | UserBeingErased]:
         """Store the events that are not there yet, and queue sessions again that were submitted to be learned from.
 
         Events that name another user or query than their session are left out (`InvalidField`), and so are those of
-        unknown sessions without `allow_missing`. When too much is waiting, raises `Overloaded`, or waits when
-        `patient`.
+        unknown sessions without `allow_missing`, and those of users who are being erased. When too much is waiting,
+        raises `Overloaded`, or waits when `patient`.
         """
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from clickstream_service.domain.errors import SessionConflict
+    from clickstream_service.domain.errors import SessionConflict, UserBeingErased
     from clickstream_service.domain.event import EventPage
     from clickstream_service.domain.times import TimeLimits
 
@@ -31,8 +31,11 @@ PAGE_BYTES: Final = 3_800_000
 class SessionStore(Protocol):
     """Where sessions are kept."""
 
-    async def record(self, sessions: Sequence[Session]) -> list[Recorded | SessionConflict]:
-        """Number the sessions in the open batch and store them; those that are there stay as they are."""
+    async def record(self, sessions: Sequence[Session]) -> list[Recorded | SessionConflict | UserBeingErased]:
+        """Number the sessions in the open batch and store them; those that are there stay as they are.
+
+        Those of users who are being erased are refused.
+        """
 
     async def get(self, session_id: str) -> Session:
         """Return a session; raises `SessionNotFound`."""

@@ -89,6 +89,12 @@ class MonitorNotFound(TidelineError):
     reason = "MONITOR_NOT_FOUND"
 
 
+class UserBeingErased(TidelineError):
+    """Nothing is taken in for a user who is being erased."""
+
+    reason = "USER_BEING_ERASED"
+
+
 class TimeOutOfRange(InvalidField):
     """A time is too old or lies ahead."""
 

@@ -20,6 +20,8 @@ class EventFlag(IntEnum):
 
     OBJECT_NOT_SHOWN = 1
     SESSION_MISSING = 2
+    OUT_OF_SEQUENCE = 3
+    POSITION_MISMATCH = 4
 
 
 @dataclass(frozen=True, slots=True)

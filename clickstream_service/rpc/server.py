@@ -8,20 +8,29 @@ from typing import TYPE_CHECKING, Final
 from clickstream_service.rpc.batch_servicer import BatchServicer
 from clickstream_service.rpc.feedback_servicer import FeedbackServicer
 from clickstream_service.rpc.interaction_servicer import InteractionServicer
+from clickstream_service.rpc.privacy_servicer import PrivacyServicer
+from clickstream_service.rpc.propensity_servicer import PropensityServicer
 from clickstream_service.rpc.session_servicer import SessionServicer
 from clickstream_service.rpc.signal_servicer import SignalServicer
+from clickstream_service.rpc.training_servicer import TrainingServicer
 from tideline.clickstream.v1 import (
     batch_service_pb2,
     feedback_service_pb2,
     interaction_service_pb2,
+    privacy_service_pb2,
+    propensity_service_pb2,
     session_service_pb2,
     signal_service_pb2,
+    training_service_pb2,
 )
 from tideline.clickstream.v1.batch_service_pb2_grpc import add_BatchServiceServicer_to_server
 from tideline.clickstream.v1.feedback_service_pb2_grpc import add_FeedbackServiceServicer_to_server
 from tideline.clickstream.v1.interaction_service_pb2_grpc import add_InteractionServiceServicer_to_server
+from tideline.clickstream.v1.privacy_service_pb2_grpc import add_PrivacyServiceServicer_to_server
+from tideline.clickstream.v1.propensity_service_pb2_grpc import add_PropensityServiceServicer_to_server
 from tideline.clickstream.v1.session_service_pb2_grpc import add_SessionServiceServicer_to_server
 from tideline.clickstream.v1.signal_service_pb2_grpc import add_SignalServiceServicer_to_server
+from tideline.clickstream.v1.training_service_pb2_grpc import add_TrainingServiceServicer_to_server
 from tideline.rpc.server import Server
 
 if TYPE_CHECKING:
@@ -33,17 +42,24 @@ if TYPE_CHECKING:
     from clickstream_service.feedback import Feedback
     from clickstream_service.interactions import Interactions
     from clickstream_service.monitors import Monitors
+    from clickstream_service.privacy import Erasures, PersonalData
+    from clickstream_service.propensities import PropensityVersions
     from clickstream_service.sessions import Sessions
     from clickstream_service.signal_lists import SignalLists
     from clickstream_service.signals import Signals
     from clickstream_service.strengths import StrengthVersions
     from clickstream_service.submission import Submissions
+    from clickstream_service.training.exports import Training
+    from clickstream_service.training.snapshots import Snapshots
 
 SERVICES: Final = (
     session_service_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name,
     batch_service_pb2.DESCRIPTOR.services_by_name["BatchService"].full_name,
     feedback_service_pb2.DESCRIPTOR.services_by_name["FeedbackService"].full_name,
     interaction_service_pb2.DESCRIPTOR.services_by_name["InteractionService"].full_name,
+    privacy_service_pb2.DESCRIPTOR.services_by_name["PrivacyService"].full_name,
+    propensity_service_pb2.DESCRIPTOR.services_by_name["PropensityService"].full_name,
+    training_service_pb2.DESCRIPTOR.services_by_name["TrainingService"].full_name,
     signal_service_pb2.DESCRIPTOR.services_by_name["SignalService"].full_name,
 )
 
@@ -59,6 +75,11 @@ class UseCases:
     feedback: Feedback
     interactions: Interactions
     strengths: StrengthVersions
+    erasures: Erasures
+    personal_data: PersonalData
+    propensities: PropensityVersions
+    training: Training
+    snapshots: Snapshots
     signals: Signals
     signal_lists: SignalLists
     monitors: Monitors
@@ -76,5 +97,10 @@ def build(use_cases: UseCases, now: Callable[[], datetime]) -> Server:
     add_InteractionServiceServicer_to_server(InteractionServicer(use_cases.interactions, strengths, now), server.grpc)
     add_SignalServiceServicer_to_server(
         SignalServicer(use_cases.signals, use_cases.signal_lists, use_cases.monitors, now), server.grpc
+    )
+    add_PropensityServiceServicer_to_server(PropensityServicer(use_cases.propensities), server.grpc)
+    add_TrainingServiceServicer_to_server(TrainingServicer(use_cases.training, use_cases.snapshots), server.grpc)
+    add_PrivacyServiceServicer_to_server(
+        PrivacyServicer(use_cases.erasures, use_cases.personal_data, strengths), server.grpc
     )
     return server

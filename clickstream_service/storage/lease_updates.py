@@ -31,7 +31,8 @@ QUEUE: Final[Update] = [
             "due_at": {"$cond": [{"$eq": ["$pending", True]}, {"$min": ["$due_at", "$$NOW"]}, "$$NOW"]},
             "generation": {"$add": [{"$ifNull": ["$generation", 0]}, 1]},
             "leased_generation": {"$ifNull": ["$leased_generation", 0]},
-            "fence": {"$ifNull": ["$fence", 0]},
+            # A user who was erased and comes back: what a worker held before is older than any lease from now on.
+            "fence": {"$ifNull": ["$fence", {"$toLong": "$$NOW"}]},
             "attempts": {"$ifNull": ["$attempts", 0]},
         }
     },

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pymongo import ASCENDING
 from pymongo.errors import BulkWriteError
 
-from clickstream_service.domain.errors import EventConflict, SessionNotFound
+from clickstream_service.domain.errors import EventConflict, SessionNotFound, UserBeingErased
 from clickstream_service.domain.event import Event, EventFlag, EventPage, Stored
 from clickstream_service.storage import documents, overtaking
 from clickstream_service.storage.database import outages
@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from clickstream_service.storage.database import Database
+    from clickstream_service.storage.erasure_guard import ErasureGuard
     from clickstream_service.storage.mongo_sessions import Requeue
 
     Document = dict[str, Any]
-    Outcome = Stored | EventConflict | SessionNotFound | InvalidField
+    Fault = SessionNotFound | InvalidField | UserBeingErased
+    Outcome = Stored | EventConflict | Fault
 
 OLDEST_FIRST: Final = [("session_id", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)]
 DUPLICATE_KEY: Final = 11000
@@ -47,16 +49,28 @@ class _Arrival:
 class _Search:
     """What its events take from a session."""
 
-    objects: frozenset[str]
+    ranks: Mapping[str, int]
     user_id: str
     query_text: str
+    created_at: datetime
 
 
 class MongoEvents:
     """The collection `session_events`: events of sessions, and interactions that came without one."""
 
-    def __init__(self, database: Database, limits: Limits, requeue_in: Requeue, now: Callable[[], datetime]) -> None:
-        """`requeue_in` queues the users of submitted sessions again, in the transaction that it is given."""
+    def __init__(
+        self,
+        database: Database,
+        limits: Limits,
+        requeue_in: Requeue,
+        now: Callable[[], datetime],
+        guard: ErasureGuard,
+    ) -> None:
+        """`requeue_in` queues the users of submitted sessions again, in the transaction that it is given.
+
+        The `guard` names the users of whom nothing is taken.
+        """
+        self._guard = guard
         self._database = database
         self._now = now
         self._requeue_in = requeue_in
@@ -88,7 +102,13 @@ class MongoEvents:
     async def _write(self, arrivals: Sequence[_Arrival]) -> list[Outcome]:
         """Insert a group; whatever was there before is compared afterwards, since most events are new."""
         searches = await self._searches({arrival.event.session_id for arrival in arrivals} - {""})
-        faults = [_fault(arrival, searches) for arrival in arrivals]
+        user_of = {arrival.key: _user(arrival.event, searches) for arrival in arrivals}
+        users = set(user_of.values()) - {""}
+        watch = await self._guard.watch(users)
+        faults: list[Fault | None] = [
+            _being_erased() if user_of[arrival.key] in watch.refused else _fault(arrival, searches)
+            for arrival in arrivals
+        ]
         first: dict[tuple[str, str], _Arrival] = {}
         for arrival, fault in zip(arrivals, faults, strict=True):
             if fault is None:
@@ -103,10 +123,14 @@ class MongoEvents:
         session_ids = {arrival.event.session_id for arrival in first.values()} - {""}
         await overtaking.fill_in(self._database, session_ids - searches.keys())
         await self.requeue(session_ids)
+        overtaken = await self._guard.overtaken(watch, users)
         outcomes: list[Outcome] = []
         for arrival, fault in zip(arrivals, faults, strict=True):
             if fault is not None:
                 outcomes.append(fault)
+                continue
+            if user_of[arrival.key] in overtaken:
+                outcomes.append(_being_erased())
                 continue
             known, storable = there.get(arrival.key), first[arrival.key]
             if known is not None:
@@ -123,13 +147,20 @@ class MongoEvents:
         """Return what events take from each session; sessions that are not there are left out."""
         if not session_ids:
             return {}
-        fields = {"search_results.object_id": 1, "user_id": 1, "search_query.text": 1}
+        fields = dict.fromkeys(
+            (
+                *("search_results.object_id", "search_results.rank", "user_id"),
+                *("search_query.text", "created_at", "created_us"),
+            ),
+            1,
+        )
         found = self._database.sessions.find({"_id": {"$in": list(session_ids)}}, fields)
         return {
             document["_id"]: _Search(
-                frozenset(result["object_id"] for result in document["search_results"]),
+                {result["object_id"]: result["rank"] for result in document["search_results"]},
                 document["user_id"],
                 documents.query_text(document),
+                documents.created_at(document),
             )
             for document in await found.to_list(None)
         }
@@ -164,6 +195,15 @@ class MongoEvents:
             await in_transaction(self._database, lambda transaction: self._requeue_in(ids, transaction))
 
 
+def _user(event: Event, searches: Mapping[str, _Search]) -> str:
+    search = searches.get(event.session_id)
+    return event.user_id if search is None else search.user_id
+
+
+def _being_erased() -> UserBeingErased:
+    return UserBeingErased("the user is being erased", field="user_id")
+
+
 def _fault(arrival: _Arrival, searches: Mapping[str, _Search]) -> SessionNotFound | InvalidField | None:
     event = arrival.event
     search = searches.get(event.session_id)
@@ -184,10 +224,16 @@ def _filled(event: Event, searches: Mapping[str, _Search]) -> Event:
 def _flags(event: Event, searches: Mapping[str, _Search]) -> tuple[EventFlag, ...]:
     if not event.session_id:
         return ()
-    if event.session_id not in searches:
+    search = searches.get(event.session_id)
+    if search is None:
         return (EventFlag.SESSION_MISSING,)
-    shown = not event.object_id or event.object_id in searches[event.session_id].objects
-    return () if shown else (EventFlag.OBJECT_NOT_SHOWN,)
+    rank = search.ranks.get(event.object_id)
+    odd = {
+        EventFlag.OBJECT_NOT_SHOWN: event.object_id and rank is None,
+        EventFlag.OUT_OF_SEQUENCE: event.created_at < search.created_at,
+        EventFlag.POSITION_MISMATCH: rank is not None and event.position is not None and event.position + 1 != rank,
+    }
+    return tuple(flag for flag, is_odd in odd.items() if is_odd)
 
 
 def _repeated(flags: tuple[EventFlag, ...], *, same: bool) -> Stored | EventConflict:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pymongo import DESCENDING, ReturnDocument
 
-from clickstream_service.domain.errors import SessionConflict, SessionNotFound
+from clickstream_service.domain.errors import SessionConflict, SessionNotFound, UserBeingErased
 from clickstream_service.domain.session import Irrelevance, Recorded, Session, SessionFilter
 from clickstream_service.storage import documents, overtaking
 from clickstream_service.storage.database import outages
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from motor.motor_asyncio import AsyncIOMotorClientSession
 
     from clickstream_service.storage.database import Database
+    from clickstream_service.storage.erasure_guard import ErasureGuard, Watch
 
     Document = dict[str, Any]
+    Outcome = Recorded | SessionConflict | UserBeingErased
     Requeue = Callable[[Sequence[str], AsyncIOMotorClientSession], Awaitable[None]]
 
 READ_AT_ONCE: Final = 100
@@ -39,22 +41,29 @@ class MongoSessions:
         limits: Limits,
         now: Callable[[], datetime],
         requeue_in: Requeue,
+        *,
         quiet_for: timedelta | None,
+        guard: ErasureGuard,
     ) -> None:
         """`requeue_in` queues the users of submitted sessions again, in the transaction that it is given.
 
-        With `quiet_for`, sessions of users are submitted by themselves when they have been quiet for so long.
+        With `quiet_for`, sessions of users are submitted by themselves when they have been quiet for so long. The
+        `guard` names the users of whom nothing is taken.
         """
+        self._guard = guard
         self._quiet_for = quiet_for
         self._database = database
         self._now = now
         self._requeue_in = requeue_in
-        self._writes: GroupCommit[Session, Recorded | SessionConflict] = GroupCommit(
+        self._writes: GroupCommit[Session, Outcome] = GroupCommit(
             self._write, lambda session: session.nbytes, limits
         )
 
-    async def record(self, sessions: Sequence[Session]) -> list[Recorded | SessionConflict]:
-        """Number the sessions in the open batch and store them; those that are there stay as they are."""
+    async def record(self, sessions: Sequence[Session]) -> list[Outcome]:
+        """Number the sessions in the open batch and store them; those that are there stay as they are.
+
+        Those of users who are being erased are refused.
+        """
         return await self._writes.submit(sessions)
 
     async def close(self) -> None:
@@ -105,7 +114,7 @@ class MongoSessions:
 
         return await in_transaction(self._database, mark)
 
-    async def _write(self, sessions: Sequence[Session]) -> list[Recorded | SessionConflict]:
+    async def _write(self, sessions: Sequence[Session]) -> list[Outcome]:
         """Record a group in one transaction.
 
         The batch counts its sessions in the same transaction that inserts them: numbers have no gaps, become visible
@@ -114,23 +123,31 @@ class MongoSessions:
         first: dict[str, Session] = {}
         for session in sessions:
             first.setdefault(session.session_id, session)
+        users = {session.user_id for session in sessions} - {""}
 
         async def write(
             transaction: AsyncIOMotorClientSession,
-        ) -> tuple[dict[str, bytes], dict[str, Recorded]]:
+        ) -> tuple[Watch, dict[str, bytes], dict[str, Recorded]]:
+            watch = await self._guard.watch(users, transaction)
             there = self._database.sessions.find({"_id": {"$in": list(first)}}, documents.RECORDED, session=transaction)
             known = {document["_id"]: document for document in await there.to_list(None)}
-            new = [session for key, session in first.items() if key not in known]
+            new = [
+                session for key, session in first.items() if key not in known and session.user_id not in watch.refused
+            ]
             fingerprints = {key: session.fingerprint for key, session in first.items()}
             fingerprints |= {key: document["fingerprint"] for key, document in known.items()}
             recorded = {key: documents.to_recorded(document) for key, document in known.items()}
-            return fingerprints, recorded | (await self._insert(new, transaction) if new else {})
+            return watch, fingerprints, recorded | (await self._insert(new, transaction) if new else {})
 
-        fingerprints, recorded = await in_transaction(self._database, write, retry_duplicates=True)
+        watch, fingerprints, recorded = await in_transaction(self._database, write, retry_duplicates=True)
         # Of those that were there as well: who recorded them may have died before this.
         await overtaking.fill_in(self._database, first.keys())
+        async with outages():
+            refused = watch.refused | await self._guard.overtaken(watch, users)
         return [
-            _result(session, fingerprints[key], recorded[key], is_first=session is first[key])
+            UserBeingErased("the user is being erased", field="user_id")
+            if session.user_id in refused
+            else _result(session, fingerprints[key], recorded.get(key), is_first=session is first[key])
             for key, session in ((session.session_id, session) for session in sessions)
         ]
 
@@ -166,8 +183,11 @@ class MongoSessions:
         return recorded
 
 
-def _result(session: Session, fingerprint: bytes, recorded: Recorded, *, is_first: bool) -> Recorded | SessionConflict:
-    if session.fingerprint != fingerprint:
+def _result(
+    session: Session, fingerprint: bytes, recorded: Recorded | None, *, is_first: bool
+) -> Recorded | SessionConflict:
+    # Not recorded: the id came twice in one go, first with a user who is being erased.
+    if session.fingerprint != fingerprint or recorded is None:
         return SessionConflict("this id was used for other content")
     return recorded if is_first else replace(recorded, created=False)
 

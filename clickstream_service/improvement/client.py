@@ -1,0 +1,41 @@
+"""Calls of the improvement service, its failures in our words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import grpc
+
+from tideline.errors import DependencyUnavailable
+from tideline.improvement.v1 import object_service_pb2, object_service_pb2_grpc
+from tideline.rpc.server import OPTIONS
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+_CHANNEL = (*OPTIONS, ("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 2_000))
+
+
+class ImprovementClient:
+    """The improvement service at an address."""
+
+    def __init__(self, address: str, patience: timedelta) -> None:
+        """Prepare a connection; it is made by the first call. Calls wait up to `patience` for an answer."""
+        self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL)
+        self._objects = object_service_pb2_grpc.ObjectServiceStub(self._channel)
+        self._patience_s = patience.total_seconds()
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+    async def forget(self, user_id: str) -> int:
+        """Delete all that was learned of a user; returns how many copies of objects went.
+
+        Raises `DependencyUnavailable` when that failed for whatever reason: it has to be done again.
+        """
+        request = object_service_pb2.DeleteUserVectorsRequest(user_id=user_id)
+        try:
+            answer = await self._objects.DeleteUserVectors(request, timeout=self._patience_s)
+        except grpc.aio.AioRpcError as error:
+            raise DependencyUnavailable("the improvement service did not forget a user") from error
+        return int(answer.copies_deleted)
