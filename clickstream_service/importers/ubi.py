@@ -2,7 +2,8 @@
 
 A query becomes a session. Clients of OpenSearch send several requests under one `query_id` (as the user types, for
 facets, for further pages): together they are one session, of the request that returned most. Results are the hits that
-were logged, else, and behind them, the objects of the impressions in the order of their `ordinal`.
+were logged, else, and behind them, the objects of the impressions in the order of their `ordinal`. Some clients count
+ordinals from 1, which shows where a query has both.
 
 An event whose query was logged becomes an event of that session, any other an interaction that stands alone.
 
@@ -12,6 +13,7 @@ impression.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -63,6 +65,14 @@ class _Query:
     impressions: dict[str, int] = field(default_factory=dict)
     """The smallest ordinal of each object."""
 
+    def first_ordinal(self) -> int:
+        """Return what the client counts ordinals from, 0 or 1, as far as hits and impressions tell together."""
+        places = {object_id: place for place, object_id in enumerate(self.hits)}
+        offsets = Counter(
+            ordinal - places[object_id] for object_id, ordinal in self.impressions.items() if object_id in places
+        )
+        return 1 if offsets[1] > offsets[0] else 0
+
 
 class Ubi:
     """Reads queries and events of UBI."""
@@ -73,6 +83,22 @@ class Ubi:
     def read(self, source: Source) -> Iterator[Item]:
         """Yield the sessions, and then the events; the file is read twice."""
         queries: dict[str, _Query] = {}
+        yield from self._note(source, queries)
+        for query_id, query in queries.items():
+            if query.line:
+                yield FoundSession(query.line, _session(query_id, query))
+                yield from (PassedOver(other, MERGED) for other in query.others)
+        from_one = {query_id for query_id, query in queries.items() if query.first_ordinal() == 1}
+        queries.clear()
+        for line, given_id, logged in _documents(source):
+            if isinstance(logged, dict) and "action_name" in logged:
+                try:
+                    yield self._event(line, given_id, logged, from_one)
+                except UNREADABLE as error:
+                    yield Rejected(line.number, why(error), line.readable)
+
+    def _note(self, source: Source, queries: dict[str, _Query]) -> Iterator[Rejected]:
+        """Fill `queries`; yields the lines that cannot be read, but for events: they are read again."""
         for line, _, logged in _documents(source):
             try:
                 document = _checked(logged)
@@ -81,19 +107,7 @@ class Ubi:
                 else:
                     _note_query(line.number, document, queries)
             except UNREADABLE as error:
-                # Events are read again, and complained of then.
                 if not isinstance(logged, dict) or "action_name" not in logged:
-                    yield Rejected(line.number, why(error), line.readable)
-        for query_id, query in queries.items():
-            if query.line:
-                yield FoundSession(query.line, _session(query_id, query))
-                yield from (PassedOver(other, MERGED) for other in query.others)
-        queries.clear()
-        for line, given_id, logged in _documents(source):
-            if isinstance(logged, dict) and "action_name" in logged:
-                try:
-                    yield self._event(line, given_id, logged)
-                except UNREADABLE as error:
                     yield Rejected(line.number, why(error), line.readable)
 
     def _note_impression(self, document: dict[str, Any], queries: dict[str, _Query]) -> None:
@@ -106,7 +120,8 @@ class Ubi:
                 shown = queries.setdefault(query_id, _Query()).impressions
                 shown[object_id] = min(ordinal, shown.get(object_id, ordinal))
 
-    def _event(self, line: Line, given_id: str, document: dict[str, Any]) -> FoundInteraction:
+    def _event(self, line: Line, given_id: str, document: dict[str, Any], from_one: set[str]) -> FoundInteraction:
+        query_id = values.text(document, "query_id")
         attributes = values.nested(document, "event_attributes")
         action = values.needed(document, "action_name")
         types = [self._names.type_of(action)]
@@ -117,7 +132,7 @@ class Ubi:
             interaction_id=given_id or values.id_of(line),
             feature_id=_object_id(attributes),
             interaction_types=types,
-            position=values.count(values.nested(attributes, "position"), "ordinal"),
+            position=_position(attributes, 1 if query_id in from_one else 0),
             result_set_size=results,
             occurred_at=values.timestamp(document, "timestamp", values.MILLISECONDS),
         )
@@ -129,7 +144,6 @@ class Ubi:
         alone = Interaction()
         alone.CopyFrom(event)
         alone.user_id, alone.query_text = _user_id(document), values.text(document, "user_query")
-        query_id = values.text(document, "query_id")
         if not query_id:
             return FoundInteraction(line.number, alone)
         alone.metadata["query_id"] = query_id
@@ -204,11 +218,11 @@ def _session(query_id: str, query: _Query) -> Session:
     for object_id in query.hits:
         rank += 1
         session.search_results.add(object_id=object_id, rank=rank)
-    shown = sorted((ordinal, object_id) for object_id, ordinal in query.impressions.items())
+    first = query.first_ordinal()
     known = set(query.hits)
-    for ordinal, object_id in shown:
+    for ordinal, object_id in sorted((ordinal, object_id) for object_id, ordinal in query.impressions.items()):
         if object_id not in known and len(session.search_results) < _RESULTS:
-            rank = max(rank + 1, ordinal + 1)
+            rank = max(rank + 1, ordinal + 1 - first)
             session.search_results.add(object_id=object_id, rank=rank)
     values.fill(session.search_meta, query.meta)
     return session
@@ -216,6 +230,12 @@ def _session(query_id: str, query: _Query) -> Session:
 
 def _user_id(document: dict[str, Any]) -> str:
     return values.text(document, "user_id") or values.text(document, "client_id")
+
+
+def _position(attributes: dict[str, Any], first: int) -> int | None:
+    """Return the place among the results, counted from 0, of an ordinal that counts from `first`."""
+    ordinal = values.count(values.nested(attributes, "position"), "ordinal")
+    return None if ordinal is None or ordinal < first else ordinal - first
 
 
 def _object_id(attributes: dict[str, Any]) -> str:

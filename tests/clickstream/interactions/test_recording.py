@@ -76,7 +76,8 @@ async def test_an_interaction_without_a_session_comes_back_as_it_was_sent(
 async def test_an_interaction_of_a_session_is_an_event_of_it_and_knows_its_user_and_query(
     service: Service, clock: Clock
 ) -> None:
-    await create(service.sessions, a_session("s1"))
+    created_at = clock.time - timedelta(hours=2)
+    await create(service.sessions, a_session("s1", objects=["x", "y", "z", "a"], created_at=created_at))
     sent = full(clock, session_id="s1")
     recorded = (await record(service.interactions, sent)).interaction
     sent.user_id, sent.query_text = "ann", "red shoes"
