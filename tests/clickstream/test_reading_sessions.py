@@ -152,7 +152,7 @@ async def test_events_are_read_oldest_first_whatever_the_page_size(
 
 
 async def test_an_event_comes_back_as_it_was_sent(sessions: SessionServiceAsyncStub, clock: Clock) -> None:
-    await create(sessions, a_session("s1"))
+    await create(sessions, a_session("s1", created_at=clock.time - timedelta(seconds=1)))
     full = an_event(
         "e1",
         event_types=["click", "add to my list"],
