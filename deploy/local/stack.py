@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 
 from deploy.local.milvus_server import MilvusServer
 from deploy.local.mongod import Mongod
-from deploy.local.processes import StartFailed
+from deploy.local.processes import StartFailed, free_port
 from deploy.local.service import Service
 
 if TYPE_CHECKING:
@@ -71,12 +71,15 @@ class Stack:
                 self.mongo_uri = starting.enter_context(Mongod(self.folder)).uri
             self.milvus_uri = self._start_milvus(starting)
             clickstream, improvement = self._settings
+            # Each service asks the other one, so one of the addresses has to be known before anybody has it.
+            improvement_address = f"127.0.0.1:{free_port()}"
             self.clickstream = Service(
                 "clickstream",
                 self.folder,
                 {
                     "MONGO_URI": self.mongo_uri,
                     "MONGO_DATABASE": f"{self._database}_clickstream",
+                    "IMPROVEMENT_ADDRESS": improvement_address,
                     **clickstream,
                 },
             )
@@ -93,6 +96,7 @@ class Stack:
                     **improvement,
                 },
             )
+            self.improvement.address = improvement_address
             self.improvement.start()
             starting.callback(self.improvement.stop)
             self._running = starting.pop_all()
