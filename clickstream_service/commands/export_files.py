@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from clickstream_service.commands.export_rows import Row
 
 ROW_GROUP: Final = 20_000
-"""So many rows are held in memory, and read together by whoever filters a file."""
+ROW_GROUP_BYTES: Final = 8 * 1024 * 1024
+"""So many rows, or of so many bytes as messages, are held in memory, and read together by whoever filters a file."""
 
 
 class MissingLibrary(Exception):
@@ -33,7 +34,7 @@ class JsonLines:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def write(self, rows: Sequence[Row]) -> None:
+    def write(self, rows: Sequence[Row], nbytes: int) -> None:  # noqa: ARG002 - nothing is held back
         for row in rows:
             self._file.write(json.dumps(row, ensure_ascii=False, default=_text) + "\n")
         self.rows += len(rows)
@@ -56,6 +57,7 @@ class Parquet:
         self._schema = pa.schema([(name, _type(pa, of)) for name, of in columns.items()])
         self._writer = parquet.ParquetWriter(path, self._schema, compression="zstd")
         self._waiting: list[Row] = []
+        self._waiting_bytes = 0
 
     def __enter__(self) -> Self:
         return self
@@ -65,16 +67,17 @@ class Parquet:
             self._flush()
         self._writer.close()
 
-    def write(self, rows: Sequence[Row]) -> None:
+    def write(self, rows: Sequence[Row], nbytes: int) -> None:
         self._waiting.extend(rows)
         self.rows += len(rows)
-        if len(self._waiting) >= ROW_GROUP:
+        self._waiting_bytes += nbytes
+        if len(self._waiting) >= ROW_GROUP or self._waiting_bytes >= ROW_GROUP_BYTES:
             self._flush()
 
     def _flush(self) -> None:
         if self._waiting:
             self._writer.write_table(self._arrow.Table.from_pylist(self._waiting, schema=self._schema))
-            self._waiting = []
+            self._waiting, self._waiting_bytes = [], 0
 
 
 def _type(pa: Any, of: str) -> Any:

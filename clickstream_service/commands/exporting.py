@@ -68,8 +68,8 @@ def _run(arguments: argparse.Namespace) -> int:
             grpc.insecure_channel(arguments.address, options=OPTIONS) as channel,
             writer(partial, export_rows.COLUMNS[arguments.kind]) as file,
         ):
-            for rows in _rows(channel, arguments):
-                file.write(rows)
+            for rows, nbytes in _rows(channel, arguments):
+                file.write(rows, nbytes)
         partial.replace(out)
     except (grpc.RpcError, OSError, MissingLibrary) as error:
         partial.unlink(missing_ok=True)
@@ -80,19 +80,19 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _rows(channel: grpc.Channel, arguments: argparse.Namespace) -> Iterator[list[Row]]:
-    """Yield the rows of one message after the other."""
+def _rows(channel: grpc.Channel, arguments: argparse.Namespace) -> Iterator[tuple[list[Row], int]]:
+    """Yield the rows of one message after the other, and how large it is."""
     from clickstream_service.commands import export_requests, export_rows  # noqa: PLC0415
     from tideline.clickstream.v1.interaction_service_pb2_grpc import InteractionServiceStub  # noqa: PLC0415
     from tideline.clickstream.v1.training_service_pb2_grpc import TrainingServiceStub  # noqa: PLC0415
 
     if arguments.kind == "training-pairs":
         for pairs in TrainingServiceStub(channel).ExportTrainingPairs(export_requests.pairs(arguments)):
-            yield list(map(export_rows.of_pair, pairs.pairs))
+            yield list(map(export_rows.of_pair, pairs.pairs)), pairs.ByteSize()
     elif arguments.kind == "fine-tuning-inputs":
         for inputs in TrainingServiceStub(channel).ExportFineTuningInputs(export_requests.inputs(arguments)):
-            yield list(map(export_rows.of_input, inputs.inputs))
+            yield list(map(export_rows.of_input, inputs.inputs)), inputs.ByteSize()
     else:
         stub = InteractionServiceStub(channel)
         for interactions in stub.ExportInteractions(export_requests.interactions(arguments)):
-            yield list(map(export_rows.of_interaction, interactions.interactions))
+            yield list(map(export_rows.of_interaction, interactions.interactions)), interactions.ByteSize()
