@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, MongoDsn
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from clickstream_service.domain.noise import NoiseLimits
+
 
 def _in_seconds(value: Any) -> Any:
     """Take a bare number for seconds: in the environment it is a text, which would have to be ISO 8601."""
@@ -86,6 +88,9 @@ class Settings(BaseSettings):
     """A change of a monitor that a webhook did not take so often is given up."""
     monitor_webhook_backoff: PositiveTime = timedelta(seconds=10)
     """How long to wait after a first failure; twice as long after each further one, up to an hour."""
+
+    noise: NoiseLimits = NoiseLimits()
+    """From where on events are noise to `tideline clean`, as JSON; what is left out keeps its default."""
 
     improvement_address: str = ""
     """Where the improvement service is, which forgets the users that are erased; empty when there is none."""
