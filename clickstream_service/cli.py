@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from clickstream_service.app import running
-from clickstream_service.commands import exporting, exporting_log, importing
+from clickstream_service.commands import cleaning, erasing, exporting, exporting_log, importing
 from clickstream_service.config import Settings
 from tideline.errors import DependencyUnavailable
 from tideline.rpc import logs
@@ -27,6 +27,8 @@ def register(commands: Commands) -> None:
     serve = commands.add_service("clickstream", "record sessions and events, and hand out feedback")
     serve.set_defaults(run=_serve)
     importing.register(commands)
+    cleaning.register(commands)
+    erasing.register(commands)
     exporting_log.register(commands)
     exporting.register(commands)
 
