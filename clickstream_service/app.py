@@ -84,7 +84,15 @@ async def running(settings: Settings, now: Callable[[], datetime] = utc_now) -> 
         snapshots = Snapshots(MongoSnapshots(database), strengths, propensities, now, settings.snapshot_settle)
         signals = signal_parts(database, settings, strengths, now)
         interactions = MongoInteractions(database, events.requeue)
-        privacy = await privacy_parts(database, settings, guard, events=events, interactions=interactions, now=now)
+        privacy = await privacy_parts(
+            database,
+            settings,
+            guard,
+            events=events,
+            interactions=interactions,
+            requeue_in=queue.requeue_in,
+            now=now,
+        )
         stack.push_async_callback(privacy.close)
         use_cases = rpc.UseCases(
             sessions=Sessions(sessions, events, times, now),

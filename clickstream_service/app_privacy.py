@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from clickstream_service.improvement.client import ImprovementClient
 from clickstream_service.privacy import Erasures, PersonalData
+from clickstream_service.retention import Retention
+from clickstream_service.roles import Role
 from clickstream_service.storage.mongo_erasures import MongoErasures
+from clickstream_service.storage.mongo_retention import MongoRetention
+from clickstream_service.storage.mongo_roles import MongoRoles
 from clickstream_service.storage.mongo_rollups import MongoRollups
 from clickstream_service.storage.personal_records import PersonalRecords
 from tideline.errors import DependencyUnavailable
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from clickstream_service.storage.erasure_guard import ErasureGuard
     from clickstream_service.storage.mongo_events import MongoEvents
     from clickstream_service.storage.mongo_interactions import MongoInteractions
+    from clickstream_service.storage.mongo_sessions import Requeue
 
 ROLLUPS_PATIENCE_S: Final = 20.0
 """How long an erasure waits for the rollups before it lets others go first."""
@@ -31,14 +36,19 @@ ROLLUPS_PATIENCE_S: Final = 20.0
 
 @dataclass(frozen=True, slots=True)
 class PrivacyParts:
-    """What erases users and tells them what is known."""
+    """What erases users, tells them what is known, and lets go of what is too old."""
 
     erasures: Erasures
     data: PersonalData
     improvement: ImprovementClient | None
+    retention: Retention | None
+    retention_role: Role
 
     def background(self, settings: Settings) -> list[Coroutine[Any, Any, None]]:
-        return [self.erasures.run(settings.erasure_every)]
+        work = [self.erasures.run(settings.erasure_every)]
+        if (retention := self.retention) is not None:
+            work.append(self.retention_role.perform(lambda _: retention.run(settings.retention_every)))
+        return work
 
     async def close(self) -> None:
         if self.improvement is not None:
@@ -74,6 +84,7 @@ async def privacy_parts(
     *,
     events: MongoEvents,
     interactions: MongoInteractions,
+    requeue_in: Requeue,
     now: Callable[[], datetime],
 ) -> PrivacyParts:
     records = PersonalRecords(database)
@@ -86,4 +97,6 @@ async def privacy_parts(
         Erasures(erasures, improvement, rollups, settings.erasure_patience, now),
         PersonalData(_Records(records, events), interactions),
         improvement,
+        Retention(MongoRetention(database, requeue_in), settings.retention, now) if settings.retention else None,
+        Role(MongoRoles(database), "retention", settings.role_lease),
     )

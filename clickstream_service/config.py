@@ -92,6 +92,14 @@ class Settings(BaseSettings):
     noise: NoiseLimits = NoiseLimits()
     """From where on events are noise to `tideline clean`, as JSON; what is left out keeps its default."""
 
+    retention: PositiveTime | None = None
+    """Sessions and events are deleted when they are so old, and users learned anew without them; kept when unset.
+
+    That goes for what is recorded as historical, too.
+    """
+    retention_every: PositiveTime = timedelta(hours=1)
+    """How often to look for what is too old."""
+
     improvement_address: str = ""
     """Where the improvement service is, which forgets the users that are erased; empty when there is none."""
     improvement_patience: PositiveTime = timedelta(seconds=30)
