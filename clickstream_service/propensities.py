@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from clickstream_service.searches import SearchStore
     from clickstream_service.strengths import StrengthVersions
 
+MAX_AGE: Final = timedelta(seconds=10)
+"""How long after an estimate by another instance of the service this one may go by the one before."""
+MAX_KNOWN: Final = 1_000
+
 WINDOW: Final = timedelta(days=30)
 RANKS: Final = 20
 
@@ -60,6 +64,7 @@ class PropensityVersions:
         self._searches = searches
         self._strengths = strengths
         self._now = now
+        self._known: dict[tuple[str, str], tuple[datetime, Propensities | None]] = {}
 
     async def estimate(
         self, selection: Selection, max_rank: int, method: PropensityMethod | None, trust: Trust | None
@@ -84,6 +89,7 @@ class PropensityVersions:
         while True:
             estimated = _propensities(found, await self._store.newest_version() + 1, selection, now)
             if await self._store.add(estimated):
+                self._known.clear()
                 return estimated
 
     async def get(self, version: int, surface: str = "", device: str = "") -> Propensities:
@@ -102,6 +108,23 @@ class PropensityVersions:
             return await self.get(version)
         of_surface = await self._store.newest(surface, "") if surface else None
         return of_surface or await self._store.newest("", "")
+
+    async def fitting(self, surface: str, device: str) -> Propensities | None:
+        """Return the newest estimate for a surface and device, or else the surface, the device, or all; None without any.
+
+        It is as of up to 10 s ago.
+        """
+        now = self._now()
+        known = self._known.get((surface, device))
+        if known is not None and abs(now - known[0]) < MAX_AGE:
+            return known[1]
+        found = None
+        for scope in dict.fromkeys([(surface, device), (surface, ""), ("", device), ("", "")]):
+            found = found or await self._store.newest(*scope)
+        if len(self._known) >= MAX_KNOWN:
+            self._known.clear()
+        self._known[surface, device] = now, found
+        return found
 
     async def page(self, before: int | None, limit: int) -> tuple[list[Propensities], bool]:
         """Return up to `limit` estimates older than a version, newest first, and whether there are more."""

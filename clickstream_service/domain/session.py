@@ -77,6 +77,13 @@ class Session:
     irrelevance: Irrelevance | None = None
     submitted: bool = False
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """The surface and the device of the search, from its `search_meta`; empty for what is not a text there."""
+        meta = self.search_meta or {}
+        surface, device = meta.get("surface"), meta.get("device")
+        return surface if isinstance(surface, str) else "", device if isinstance(device, str) else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Recorded:

@@ -10,7 +10,7 @@ from clickstream_service.rpc.structs import datetime_to_pb, timedelta_from_pb
 from tideline.clickstream.v1 import feedback_service_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import timedelta
 
     from clickstream_service.domain.feedback import FeedbackCounts, FeedbackSession, Lease, PendingUser, Renewal
@@ -47,11 +47,12 @@ def lease_to_pb(lease: Lease) -> pb.FeedbackLease:
     return message
 
 
-def session_to_pb(session: FeedbackSession, strengths: Strengths) -> pb.FeedbackSession:
+def session_to_pb(session: FeedbackSession, strengths: Strengths, examination: Sequence[float]) -> pb.FeedbackSession:
     return pb.FeedbackSession(
         session=session_with_events_to_pb(session.content, strengths),
         state=_STATES[session.state],
         failures=session.failures,
+        examination=examination,
     )
 
 

@@ -12,11 +12,13 @@ from tideline.clickstream.v1 import feedback_service_pb2 as pb
 from tideline.clickstream.v1.feedback_service_pb2_grpc import FeedbackServiceServicer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     import grpc
 
+    from clickstream_service.domain.feedback import FeedbackSession
     from clickstream_service.feedback import Feedback
+    from clickstream_service.propensities import PropensityVersions
     from clickstream_service.strengths import StrengthVersions
 
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -28,8 +30,9 @@ EVENTS: Final = 10_000
 class FeedbackServicer(FeedbackServiceServicer):
     """Answers calls of `FeedbackService`."""
 
-    def __init__(self, feedback: Feedback, strengths: StrengthVersions) -> None:
+    def __init__(self, feedback: Feedback, strengths: StrengthVersions, propensities: PropensityVersions) -> None:
         self._feedback = feedback
+        self._propensities = propensities
         self._strengths = strengths
 
     async def LeaseFeedback(
@@ -43,9 +46,17 @@ class FeedbackServicer(FeedbackServiceServicer):
                 async for chunk, last in chunks(sessions, lambda session: session.content.nbytes):
                     yield pb.LeaseFeedbackResponse(
                         lease=convert.lease_to_pb(lease),
-                        sessions=[convert.session_to_pb(session, strengths) for session in chunk],
+                        sessions=[
+                            convert.session_to_pb(session, strengths, await self._examination(session))
+                            for session in chunk
+                        ],
                         last=last,
                     )
+
+    async def _examination(self, session: FeedbackSession) -> Sequence[float]:
+        """Return how likely each rank was looked at; nothing when there is no estimate."""
+        found = await self._propensities.fitting(*session.content.session.place)
+        return () if found is None else [each.examination for each in found.ranks]
 
     async def RenewLease(self, request: pb.RenewLeaseRequest, context: Context) -> pb.RenewLeaseResponse:
         renewal = await self._feedback.renew(convert.leases_from_pb(request.leases), convert.duration_from_pb(request))

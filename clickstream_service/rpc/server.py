@@ -93,7 +93,9 @@ def build(use_cases: UseCases, now: Callable[[], datetime]) -> Server:
         SessionServicer(use_cases.sessions, use_cases.events, strengths, now), server.grpc
     )
     add_BatchServiceServicer_to_server(BatchServicer(use_cases.batches, use_cases.submissions, strengths), server.grpc)
-    add_FeedbackServiceServicer_to_server(FeedbackServicer(use_cases.feedback, strengths), server.grpc)
+    add_FeedbackServiceServicer_to_server(
+        FeedbackServicer(use_cases.feedback, strengths, use_cases.propensities), server.grpc
+    )
     add_InteractionServiceServicer_to_server(InteractionServicer(use_cases.interactions, strengths, now), server.grpc)
     add_SignalServiceServicer_to_server(
         SignalServicer(use_cases.signals, use_cases.signal_lists, use_cases.monitors, now), server.grpc

@@ -71,6 +71,15 @@ class SessionSignals:
     """Objects with any other action: they are never negatives."""
     turned_down: frozenset[str] = field(default_factory=frozenset)
     """Objects that the user spoke against: negatives wherever they were shown, since they were looked at for sure."""
+    examination: Sequence[float] = ()
+    """How likely each rank from 1 on was looked at, as estimated; further down it falls as 1/rank. Empty: not known."""
+
+    def seen(self, rank: int, prior: Callable[[int], float]) -> float:
+        """Return the probability that a rank was looked at; by `prior` where nothing was estimated."""
+        if not self.examination:
+            return prior(rank)
+        known = len(self.examination)
+        return self.examination[rank - 1] if rank <= known else self.examination[-1] * known / rank
 
 
 @dataclass(frozen=True)
@@ -108,9 +117,9 @@ def collect(
     """Build the evidence of many users from their sessions; `vectors` holds the parts [M, D] of each object.
 
     A positive counts with its weight. A negative is a result ranked above the last positive that was not acted on, with
-    the probability `examination(rank)` that it was seen at all: what lies below was likely never looked at. What the
-    user turned down is a negative in any place, with probability 1. Sessions without a positive say nothing. Objects
-    that are not in `vectors` are left out.
+    the probability that it was seen at all, as its session knows it or else by `examination(rank)`: what lies below was
+    likely never looked at. What the user turned down is a negative in any place, with probability 1. Sessions without a
+    positive say nothing. Objects that are not in `vectors` are left out.
 
     The order of sessions does not matter, and a session given twice counts once.
     """
@@ -179,6 +188,7 @@ def _fold(a: SessionSignals, b: SessionSignals) -> SessionSignals:
         positives={o: max(a.positives.get(o, 0.0), b.positives.get(o, 0.0)) for o in objects},
         acted_on=a.acted_on | b.acted_on,
         turned_down=a.turned_down | b.turned_down,
+        examination=a.examination,
     )
 
 
@@ -193,7 +203,7 @@ def _signals(one: SessionSignals, examination: Callable[[int], float]) -> list[t
     last = max((rank[object_id] for object_id in positives if object_id in rank), default=0)
     turned_down = one.turned_down - one.positives.keys()
     passed_over = (
-        (object_id, False, examination(shown))
+        (object_id, False, one.seen(shown, examination))
         for object_id, shown in rank.items()
         if shown < last and object_id not in {*one.positives, *one.acted_on, *turned_down}
     )

@@ -73,6 +73,8 @@ class Session:
     """Oldest first."""
     search_meta: Mapping[str, Any]
     irrelevant: bool = False
+    examination: tuple[float, ...] = ()
+    """How likely each rank from 1 on was looked at; empty for 1/rank."""
     waiting: bool = True
     """Whether the queue waits for an outcome; False for what was settled by an earlier run."""
 

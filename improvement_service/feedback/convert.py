@@ -44,6 +44,7 @@ def session_from_pb(message: feedback_service_pb2.FeedbackSession) -> Session:
         events=tuple(map(_event_from_pb, message.session.events)),
         search_meta=MessageToDict(session.search_meta) if session.HasField("search_meta") else {},
         irrelevant=session.HasField("irrelevance"),
+        examination=tuple(message.examination),
         waiting=message.state in _WAITING,
     )
 

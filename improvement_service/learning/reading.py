@@ -162,4 +162,5 @@ def _signals(session: Session, query: Floats, weight: float) -> SessionSignals:
         positives={object_id: weight * own for object_id, own in weights.items() if own > 0},
         acted_on=frozenset(weights) - turned_down,
         turned_down=turned_down,
+        examination=session.examination,
     )

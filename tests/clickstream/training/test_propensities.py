@@ -12,8 +12,8 @@ import pytest
 from tests.clickstream.calls import Refusal, create_all, refusal
 from tests.clickstream.samples import a_session, an_event
 from tests.clickstream.training.calls import export, snapshot
+from tideline.clickstream.v1 import batch_service_pb2, feedback_service_pb2, session_pb2, session_service_pb2
 from tideline.clickstream.v1 import propensity_service_pb2 as pb
-from tideline.clickstream.v1 import session_pb2, session_service_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pymongo.database import Database
 
-    from tests.clickstream.conftest import Clock
+    from tests.clickstream.conftest import Clock, Service
     from tests.clickstream.training.calls import Log
     from tideline.clickstream.v1.propensity_service_pb2_grpc import PropensityServiceAsyncStub
     from tideline.clickstream.v1.session_service_pb2_grpc import SessionServiceAsyncStub
@@ -154,3 +154,30 @@ async def test_trust_that_makes_no_sense_is_refused(propensities: PropensityServ
     regression = pb.PROPENSITY_METHOD_REGRESSION_EM
     refused = await refusal(estimate(propensities, trust_bias=trust, method=regression))
     assert refused == Refusal(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", "trust_bias")
+
+
+async def test_a_lease_tells_how_likely_each_rank_was_looked_at(
+    propensities: PropensityServiceAsyncStub, service: Service, log: Log
+) -> None:
+    places = {"s1": {"surface": "web", "device": "phone"}, "s2": {"surface": "app"}, "s3": {}}
+    for session_id, meta in places.items():
+        await log.search(session_id, "abc", ["c"], search_meta=meta)
+
+    async def leased() -> dict[str, int]:
+        """Return for each session how many ranks it knows."""
+        for session_id in places:
+            await service.batches.UseSessionForImprovement(
+                batch_service_pb2.UseSessionForImprovementRequest(session_id=session_id)
+            )
+        found = {}
+        async for part in service.feedback.LeaseFeedback(feedback_service_pb2.LeaseFeedbackRequest(owner="w")):
+            found |= {each.session.session.session_id: len(each.examination) for each in part.sessions}
+        await service.feedback.ReleaseLease(feedback_service_pb2.ReleaseLeaseRequest(leases=[part.lease]))
+        return found
+
+    assert await leased() == {"s1": 0, "s2": 0, "s3": 0}
+    await estimate(propensities, surface="web", max_rank=3)
+    await estimate(propensities, surface="web", device="phone", max_rank=4)
+    assert await leased() == {"s1": 4, "s2": 0, "s3": 0}
+    await estimate(propensities, max_rank=5)
+    assert await leased() == {"s1": 4, "s2": 5, "s3": 5}

@@ -38,6 +38,13 @@ def test_how_likely_a_rank_was_seen_can_be_given() -> None:
     assert said(collected)["c"] == (False, 0.729)
 
 
+def test_a_session_that_knows_how_likely_ranks_were_seen_goes_by_that() -> None:
+    known = replace(SESSION, examination=(1.0, 0.8, 0.7))
+    assert said(collect({"u": [known]}, VECTORS)) == {"a": (False, 1.0), "c": (False, 0.7), "d": (True, 2.0)}
+    shorter = replace(SESSION, examination=(1.0, 0.6))
+    assert said(collect({"u": [shorter]}, VECTORS))["c"] == (False, 0.4)
+
+
 def test_a_positive_that_was_not_among_the_results_counts_and_makes_no_negatives() -> None:
     assert said(collect({"u": [replace(SESSION, positives={"f": 1.0})]}, VECTORS)) == {"f": (True, 1.0)}
 
