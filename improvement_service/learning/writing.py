@@ -121,8 +121,7 @@ class Writer:
             await self._check_originals(index, concerned)
             await self._versions.bump(name, [user.lease.user_id for user in concerned if not user.failed])
         confirmed = await self._confirm(ours, leases, tally)
-        for user_id in await self._fences.forgotten([lease.user_id for lease in claimed]):
-            await self._forgetting.forget(user_id)
+        await self._take_back(list(claimed))
         return confirmed
 
     async def _write_copies(self, index: SearchIndex, users: Sequence[MovedUser], tally: Tally) -> None:
@@ -207,6 +206,17 @@ class Writer:
         else:
             tally.users_settled += 1
             tally.turned += user.turned
+
+    async def _take_back(self, claimed: Sequence[Lease]) -> None:
+        """Forget users who were erased while they were written, and let the erasure go on: it waits for our lease."""
+        erased = frozenset(await self._fences.forgotten([lease.user_id for lease in claimed]))
+        for user_id in erased:
+            await self._forgetting.forget(user_id)
+        if erased:
+            try:
+                await self._feedback.release([lease for lease in claimed if lease.user_id in erased])
+            except TidelineError as error:
+                _log.warning("leases were not given back", count=len(erased), **logs.describe(error))
 
     async def _forget_unless_known(self, user: MovedUser) -> None:
         """Queue a user again whose lease was lost; one who was erased meanwhile has nobody else to drop the copies."""

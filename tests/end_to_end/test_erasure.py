@@ -197,12 +197,14 @@ async def until_personal(client: Client, collection: str, world: World, user_id:
 
 async def erase(privacy: Any, within_s: float = 10.0) -> privacy_service_pb2.ErasureReceipt | None:
     """Ask for the erasure; None when the service is down, which does not stop it."""
+    request = privacy_service_pb2.EraseUserRequest(user_id=ANN)
+    answer = privacy_service_pb2.EraseUserResponse()
     try:
-        request = privacy_service_pb2.EraseUserRequest(user_id=ANN)
-        return (await privacy.EraseUser(request, timeout=within_s)).receipt
+        answer = await privacy.EraseUser(request, timeout=within_s)
     except grpc.aio.AioRpcError as error:
         assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)  # noqa: PT017
         return None
+    return answer.receipt
 
 
 async def erased(privacy: Any) -> privacy_service_pb2.ErasureReceipt:
