@@ -32,6 +32,10 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
+def files(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
 @pytest.mark.parametrize("kind", ["training-pairs", "fine-tuning-inputs", "interactions"])
 async def test_both_formats_hold_the_same(service: Service, log: Log, tmp_path: Path, kind: str) -> None:
     for search in a_log(1, sessions=30):
@@ -79,5 +83,5 @@ async def test_an_export_that_fails_leaves_no_file(
     service: Service, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert await export(service, "training-pairs", tmp_path / "out", "--snapshot", "none") == 1
-    assert list(tmp_path.iterdir()) == []
+    assert files(tmp_path) == []
     assert "NOT_FOUND: snapshot_id: there is no such snapshot" in capsys.readouterr().err
