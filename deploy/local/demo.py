@@ -53,6 +53,7 @@ async def demonstrate(stack: Stack, arm: Arm, people: World, console: Console) -
             after = await experiment.personal_rankings(arm, advance)
 
     console.print(report.run_summary(run, recorded), highlight=False, soft_wrap=True)
+    console.print(report.vectors_summary(run), highlight=False)
     console.print("\nNDCG@10 of all searches, before and after:", highlight=False)
     console.print(report.before_and_after(outcomes(people, shown, [after])))
     user, query, place = _most_helped(people, shown, after)

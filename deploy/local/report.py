@@ -36,7 +36,7 @@ def progress(console: Console, what: str, total: int) -> Iterator[Callable[[int]
 
 
 def run_summary(run: Run, recorded: Sequence[Recorded]) -> str:
-    """A run in two lines."""
+    """What was recorded and what was learned from it."""
     took = run.finished_at.ToDatetime() - run.started_at.ToDatetime()
     clicks = sum(len(one.clicked) for one in recorded)
     left_out = ", ".join(f"{count} {reason}" for reason, count in sorted(run.sessions.by_reason.items()))
@@ -44,8 +44,12 @@ def run_summary(run: Run, recorded: Sequence[Recorded]) -> str:
         f"{len(recorded):,} sessions with {clicks:,} clicks; learned from {run.sessions.done:,} sessions of "
         f"{run.users.settled:,} people in {took.total_seconds():.1f} s"
         + (f" (left out: {left_out})" if left_out else "")
-        + f"\n{run.vectors_moved:,} personal vectors, moved by {run.mean_angle:.3f} rad on average"
     )
+
+
+def vectors_summary(run: Run) -> str:
+    """How many vectors a run moved, and how far."""
+    return f"{run.vectors_moved:,} personal vectors, turned by {run.mean_angle:.3f} rad on average"
 
 
 def before_and_after(found: Mapping[str, Outcome], targets: Mapping[str, float] = NO_TARGETS) -> Table:
