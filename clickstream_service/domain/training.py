@@ -55,6 +55,8 @@ class Selection:
     include_irrelevant: bool = False
     surface: str = ""
     device: str = ""
+    vectors: bool = False
+    """Whether to read the vectors of queries, which are large."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,7 @@ def selection_from_pb(request: pb.ExportFineTuningInputsRequest) -> Selection:
         created_before=_time(request, "created_before"),
         batch_id=request.batch_id,
         include_irrelevant=request.include_irrelevant,
+        vectors=True,
     )
 
 

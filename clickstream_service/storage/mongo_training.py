@@ -51,8 +51,7 @@ class MongoTraining:
     async def searches(self, selection: Selection, order: Order) -> AsyncGenerator[list[Search], None]:
         """Yield the selected sessions and what counts of their events, some at a time, in flat memory."""
         index, by = _SORTED[order]
-        # Vectors are large, and pairs have no use for them.
-        fields = _FIELDS if order is Order.QUERY else {**_FIELDS, "query_vector": 1}
+        fields = {**_FIELDS, "query_vector": 1} if selection.vectors else _FIELDS
         cursor = self._sessions.find(_query(selection, order), fields).sort(by).hint(index)
         try:
             while group := await self._next(cursor):
