@@ -31,7 +31,9 @@ async def test_a_forgotten_user_leaves_no_row_and_no_id_and_other_users_keep_the
     for name in (collection_name, other_name):
         assert not any(result.personal for result in (await served.search(name, NEAR, "ann")).results)
         assert any(result.personal for result in (await served.search(name, NEAR, "bob")).results)
-        rows = await served.vectors._milvus.read((await served.definitions.get(name)).vectors, 'owner != ""', ["user_id"])
+        rows = await served.vectors._milvus.read(
+            (await served.definitions.get(name)).vectors, 'owner != ""', ["user_id"]
+        )
         assert {row["user_id"] for row in rows} == {"bob"}
     database = mongo_client[database_name]
     found = [document for each in database.list_collection_names() for document in database[each].find()]
