@@ -273,7 +273,7 @@ async def test_a_worker_whose_lease_was_taken_over_before_it_writes_writes_nothi
 ) -> None:
     await loop.record("ann", OBJECTS[1])
     writes = mongo_client[loop.settings.mongo_database].personal_writes
-    writes.insert_one({"_id": "ann", "fence": 100, "collections": []})
+    writes.insert_one({"_id": "ann", "fence": 2**62, "collections": []})
 
     run = await gated.run()
 
