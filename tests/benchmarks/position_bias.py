@@ -156,10 +156,8 @@ def known_propensities(bench: Bench) -> None:
         row = bench.row(World(theta))
         line(f"none, {name}", row.cells(), passed=bench.judge(passed=row.covers() and row.near()))
     say("anywhere: clicks on any rank alike, which flatten the curve; harvesting finds how many and takes them off.")
-    say(
-        "At eta 2 they outnumber the clicks of rank 10 by ten to one: 10 % there takes more sessions, or taking the shape"
-    )
-    say("of the curve for granted, which is not done here. The interval is wide instead: its coverage is the target.")
+    say("At eta 2 they outnumber the clicks of rank 10 by ten to one: 10 % there takes more sessions, or the shape of")
+    say("the curve as given, which is not assumed here. The interval is wide instead: its coverage is the target.")
 
 
 def scarce_interventions(bench: Bench) -> None:
