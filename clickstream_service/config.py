@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, MongoDsn
+from pydantic import Field, MongoDsn
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from clickstream_service.domain.noise import NoiseLimits
-
-
-def _in_seconds(value: Any) -> Any:
-    """Take a bare number for seconds: in the environment it is a text, which would have to be ISO 8601."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
-
-
-Positive = Annotated[int, Field(gt=0)]
-Time = Annotated[timedelta, BeforeValidator(_in_seconds), Field(ge=timedelta(0))]
-PositiveTime = Annotated[timedelta, BeforeValidator(_in_seconds), Field(gt=timedelta(0))]
+from tideline.rpc.settings import Positive, PositiveTime, Time  # noqa: TC001 - pydantic reads them
 
 
 class Settings(BaseSettings):

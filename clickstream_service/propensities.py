@@ -110,7 +110,7 @@ class PropensityVersions:
         return of_surface or await self._store.newest("", "")
 
     async def fitting(self, surface: str, device: str) -> Propensities | None:
-        """Return the newest estimate for a surface and device, or else the surface, the device, or all; None without any.
+        """Return the newest estimate for a surface and device, else for one of them, else for all; None without any.
 
         It is as of up to 10 s ago.
         """

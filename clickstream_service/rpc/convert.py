@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from clickstream_service.domain.event import Event
 from clickstream_service.domain.session import SearchResult, Session, SessionFilter, SortBy, SortOrder, Struct
-from clickstream_service.rpc.structs import (
+from tideline.clickstream.v1 import event_pb2, session_pb2
+from tideline.clickstream.v1 import session_service_pb2 as pb
+from tideline.errors import InvalidField
+from tideline.rpc.structs import (
     datetime_from_pb,
     datetime_to_pb,
     struct_from_pb,
@@ -17,9 +20,6 @@ from clickstream_service.rpc.structs import (
     timedelta_from_pb,
     timedelta_to_pb,
 )
-from tideline.clickstream.v1 import event_pb2, session_pb2
-from tideline.clickstream.v1 import session_service_pb2 as pb
-from tideline.errors import InvalidField
 from tideline.rpc.validation import first_violation
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from clickstream_service.domain.batch import BatchState
 from clickstream_service.rpc import convert
-from clickstream_service.rpc.structs import datetime_to_pb
 from tideline.clickstream.v1 import batch_service_pb2 as pb
+from tideline.rpc.structs import datetime_to_pb
 
 if TYPE_CHECKING:
     from clickstream_service.domain.batch import Batch

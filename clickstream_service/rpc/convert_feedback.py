@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from clickstream_service.domain.feedback import FeedbackOutcome, FeedbackState
 from clickstream_service.rpc.convert_batches import session_with_events_to_pb
-from clickstream_service.rpc.structs import datetime_to_pb, timedelta_from_pb
 from tideline.clickstream.v1 import feedback_service_pb2 as pb
+from tideline.rpc.structs import datetime_to_pb, timedelta_from_pb
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Final
 from clickstream_service.domain.interaction import AllOf, AnyOf, Choice, InteractionFilter, Match, NoneOf
 from clickstream_service.domain.strength import Level, Strength
 from clickstream_service.rpc import convert
-from clickstream_service.rpc.structs import (
+from tideline.clickstream.v1 import event_pb2, interaction_pb2
+from tideline.clickstream.v1 import interaction_service_pb2 as pb
+from tideline.errors import InvalidField
+from tideline.rpc.structs import (
     datetime_from_pb,
     datetime_to_pb,
     struct_to_pb,
     timedelta_to_pb,
 )
-from tideline.clickstream.v1 import event_pb2, interaction_pb2
-from tideline.clickstream.v1 import interaction_service_pb2 as pb
-from tideline.errors import InvalidField
 from tideline.rpc.validation import first_violation
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clickstream_service.rpc.structs import datetime_to_pb
 from tideline.clickstream.v1 import privacy_service_pb2 as pb
+from tideline.rpc.structs import datetime_to_pb
 
 if TYPE_CHECKING:
     from clickstream_service.domain.erasure import Erasure

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from clickstream_service.domain.propensity import PropensityMethod, Trust
 from clickstream_service.domain.training import Selection
-from clickstream_service.rpc.structs import datetime_from_pb, datetime_to_pb
 from tideline.clickstream.v1 import propensity_service_pb2 as pb
+from tideline.rpc.structs import datetime_from_pb, datetime_to_pb
 
 if TYPE_CHECKING:
     from clickstream_service.domain.propensity import Propensities

@@ -19,11 +19,11 @@ from clickstream_service.domain.signal import (
     TopObject,
     Value,
 )
-from clickstream_service.rpc.structs import datetime_from_pb, datetime_to_pb, timedelta_from_pb, timedelta_to_pb
 from clickstream_service.signal_lists import QueryFilter
 from tideline.clickstream.v1 import signal_pb2
 from tideline.clickstream.v1 import signal_service_pb2 as pb
 from tideline.errors import InvalidField
+from tideline.rpc.structs import datetime_from_pb, datetime_to_pb, timedelta_from_pb, timedelta_to_pb
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

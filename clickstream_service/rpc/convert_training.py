@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from clickstream_service.domain.training import Selection
 from clickstream_service.domain.training_choice import SplitKey, TrainingChoice, TrainingSplit
-from clickstream_service.rpc.structs import datetime_from_pb, datetime_to_pb, struct_from_pb, struct_to_pb
 from tideline.clickstream.v1 import session_pb2
 from tideline.clickstream.v1 import training_service_pb2 as pb
 from tideline.errors import InvalidField
+from tideline.rpc.structs import datetime_from_pb, datetime_to_pb, struct_from_pb, struct_to_pb
 
 if TYPE_CHECKING:
     from datetime import datetime

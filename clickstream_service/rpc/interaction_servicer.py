@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 from clickstream_service.rpc import convert_interactions as convert
 from clickstream_service.rpc import cursors, outcomes
 from clickstream_service.rpc.chunks import chunks
-from clickstream_service.rpc.structs import timedelta_from_pb
 from tideline.clickstream.v1 import interaction_service_pb2 as pb
 from tideline.clickstream.v1.interaction_service_pb2_grpc import InteractionServiceServicer
 from tideline.clickstream.v1.session_pb2 import SORT_ORDER_ASCENDING
+from tideline.rpc.structs import timedelta_from_pb
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -38,7 +38,7 @@ class MongoRoles:
             [{"$set": {"fence": fence, "owner": {"$literal": owner}, "until": until}}],
             return_document=ReturnDocument.AFTER,
         )
-        return None if role is None else role["fence"]
+        return None if role is None else int(role["fence"])
 
     @outages()
     async def release(self, name: str, owner: str) -> None:

@@ -55,9 +55,7 @@ class MongoSessions:
         self._database = database
         self._now = now
         self._requeue_in = requeue_in
-        self._writes: GroupCommit[Session, Outcome] = GroupCommit(
-            self._write, lambda session: session.nbytes, limits
-        )
+        self._writes: GroupCommit[Session, Outcome] = GroupCommit(self._write, lambda session: session.nbytes, limits)
 
     async def record(self, sessions: Sequence[Session]) -> list[Outcome]:
         """Number the sessions in the open batch and store them; those that are there stay as they are.

@@ -10,10 +10,10 @@ from improvement_service.domain.facets import wanted
 from improvement_service.domain.index import DEFAULT_ADJUSTER, DEFAULT_GATE, Aggregation, Metric, SearchIndex
 from improvement_service.domain.objects import CatalogueObject
 from improvement_service.domain.search import Position, Query, Recording
-from improvement_service.rpc.structs import struct_from_pb, struct_to_pb
 from tideline.errors import InvalidPageToken
 from tideline.improvement.v1 import object_pb2, object_service_pb2, search_service_pb2
 from tideline.rpc import paging
+from tideline.rpc.structs import struct_from_pb, struct_to_pb
 
 if TYPE_CHECKING:
     from improvement_service.domain.objects import StoredObject
@@ -62,12 +62,13 @@ def index_to_pb(index: SearchIndex) -> object_pb2.Collection:
     return message
 
 
-def object_from_pb(message: object_pb2.Object) -> CatalogueObject:
+def object_from_pb(message: object_pb2.Object, path: str) -> CatalogueObject:
+    """Return the object; raises `InvalidField` for a payload that is too deep, its field given below `path`."""
     return CatalogueObject(
         object_id=message.object_id,
         vectors=tuple(np.array(part.vector, dtype=np.float32) for part in message.parts),
         is_average=tuple(part.is_average for part in message.parts),
-        payload=struct_from_pb(message.payload) if message.HasField("payload") else None,
+        payload=struct_from_pb(message.payload, f"{path}.payload") if message.HasField("payload") else None,
     )
 
 
@@ -84,8 +85,7 @@ def stored_to_pb(stored: StoredObject) -> object_service_pb2.StoredObject:
 
 def query_from_pb(request: search_service_pb2.SearchRequest) -> Query:
     """Return the query; raises `InvalidField` for a bad filter and `InvalidPageToken`."""
-    payload_filter = struct_from_pb(request.payload_filter)
-    recording = request.record_session
+    payload_filter = struct_from_pb(request.payload_filter, "payload_filter")
     return Query(
         collection=request.collection,
         vector=np.array(request.query_vector, dtype=np.float32) if request.query_vector else None,
@@ -95,11 +95,15 @@ def query_from_pb(request: search_service_pb2.SearchRequest) -> Query:
         after=_position(request),
         payload_filter=payload_filter,
         wanted=wanted(payload_filter),
-        recording=Recording(
-            recording.session_id, struct_from_pb(recording.search_meta) if recording.HasField("search_meta") else None
-        )
-        if request.HasField("record_session")
-        else None,
+        recording=_recording(request.record_session) if request.HasField("record_session") else None,
+    )
+
+
+def _recording(message: search_service_pb2.RecordSession) -> Recording:
+    meta = message.search_meta
+    return Recording(
+        message.session_id,
+        struct_from_pb(meta, "record_session.search_meta") if message.HasField("search_meta") else None,
     )
 
 

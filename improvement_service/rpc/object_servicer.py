@@ -83,4 +83,7 @@ async def _messages(
     requests: AsyncIterator[pb.UpsertObjectsRequest],
 ) -> AsyncIterator[tuple[str, list[CatalogueObject]]]:
     async for request in requests:
-        yield request.collection, [convert.object_from_pb(one) for one in request.objects]
+        yield (
+            request.collection,
+            [convert.object_from_pb(one, f"objects[{number}]") for number, one in enumerate(request.objects)],
+        )

@@ -80,7 +80,7 @@ def _value_to_pb(value: Any, into: Value) -> None:
         into.null_value = NULL_VALUE
     elif isinstance(value, bool):
         into.bool_value = value
-    elif isinstance(value, float):
+    elif isinstance(value, int | float):
         into.number_value = value
     elif isinstance(value, str):
         into.string_value = value
