@@ -10,7 +10,7 @@ from clickstream_service.monitors import Monitors, Watch
 from clickstream_service.roles import Role
 from clickstream_service.rollups import Recount, Rollups
 from clickstream_service.signal_lists import SignalLists
-from clickstream_service.signals import PriorExamination, Signals
+from clickstream_service.signals import Examination, Signals
 from clickstream_service.storage.mongo_consumed import MongoConsumed
 from clickstream_service.storage.mongo_monitors import MongoMonitors
 from clickstream_service.storage.mongo_roles import MongoRoles
@@ -45,10 +45,14 @@ class SignalParts:
 
 
 def signal_parts(
-    database: Database, settings: Settings, strengths: StrengthVersions, now: Callable[[], datetime]
+    database: Database,
+    settings: Settings,
+    strengths: StrengthVersions,
+    examination: Examination,
+    now: Callable[[], datetime],
 ) -> SignalParts:
     roles = MongoRoles(database)
-    signals = Signals(MongoSignals(database), PriorExamination())
+    signals = Signals(MongoSignals(database), examination)
     monitors, hosts = MongoMonitors(database), frozenset(host.lower() for host in settings.monitor_webhook_hosts)
     deliveries = DeliveryRules(settings.monitor_webhook_attempts, settings.monitor_webhook_backoff)
     webhook = HttpWebhook(settings.monitor_webhook_timeout)

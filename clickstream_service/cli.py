@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from clickstream_service.app import running
-from clickstream_service.commands import cleaning, erasing, exporting, exporting_log, importing
+from clickstream_service.commands import cleaning, erasing, exporting, exporting_log, importing, rollups
 from clickstream_service.config import Settings
 from tideline.errors import DependencyUnavailable
 from tideline.rpc import logs
@@ -31,6 +31,7 @@ def register(commands: Commands) -> None:
     erasing.register(commands)
     exporting_log.register(commands)
     exporting.register(commands)
+    rollups.register(commands)
 
 
 def _serve(_: argparse.Namespace) -> int:

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Final, Protocol
 from clickstream_service.domain import intervals, metrics
 from clickstream_service.domain.errors import VersionNotFound
 from clickstream_service.domain.hours import DAY, begin_of, day_of
+from clickstream_service.domain.propensity import prior_examination
 from clickstream_service.domain.signal import Comparison, Metric, Place, Point, Scope, Step, Value
 from tideline.errors import InvalidField
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from clickstream_service.domain.propensity import Propensities
 
 MAX_POINTS: Final = 8_784
 """The hours of a leap year."""
@@ -33,23 +36,13 @@ class SignalStore(Protocol):
 
 
 class Examination(Protocol):
-    """How likely a result is looked at, by rank."""
+    """How likely a result is to be looked at, by rank."""
 
-    async def of_ranks(self, surface: str, version: int, ranks: int) -> tuple[int, Sequence[float]]:
-        """Return the version and the probabilities of ranks 1 .. `ranks`; the newest for 0.
+    async def chosen(self, version: int, surface: str) -> Propensities | None:
+        """Return a version; for 0 the newest of a surface, or else of all; None when there is none yet.
 
-        Raises `VersionNotFound`.
+        Raises `VersionNotFound` when a version is named that is not there.
         """
-
-
-class PriorExamination:
-    """1 / rank, while nothing better is known."""
-
-    async def of_ranks(self, surface: str, version: int, ranks: int) -> tuple[int, Sequence[float]]:  # noqa: ARG002
-        """Return version 0, the only one there is."""
-        if version:
-            raise VersionNotFound("there is no such version of propensities", field="propensity_version")
-        return 0, [1 / rank for rank in range(1, ranks + 1)]
 
 
 class Signals:
@@ -74,15 +67,19 @@ class Signals:
         return metrics.value(metric, sums), sums["sessions"]
 
     async def positions(self, scope: Scope, max_positions: int, version: int) -> tuple[int, list[Place]]:
-        """Return the version of the propensities, and how often results are clicked by position.
+        """Return the version of the propensities, 0 for the prior, and how often results are clicked by position.
 
         The de-biased rate, clicks / (impressions x theta), is that of results that are looked at. Its interval is that
         of the clicks: theta is taken as it is.
         """
-        version, theta = await self._examination.of_ranks(scope.surface, version, max_positions)
+        try:
+            chosen = await self._examination.chosen(version, scope.surface)
+        except VersionNotFound as unknown:
+            raise VersionNotFound(str(unknown), field="propensity_version") from unknown
+        theta = prior_examination if chosen is None else chosen.examination
         found = await self._store.places(scope, max_positions)
-        return version, [
-            Place(position, impressions, clicks, ctr, _divided(ctr, theta[position]))
+        return 0 if chosen is None else chosen.version, [
+            Place(position, impressions, clicks, ctr, _divided(ctr, theta(position + 1)))
             for position, (impressions, clicks) in enumerate(found)
             for ctr in [intervals.rate(clicks, impressions)]
         ]

@@ -60,6 +60,4 @@ async def values(
     answer = await signals.GetMetrics(pb.GetMetricsRequest(scope=asked))
     names = [Metric.Name(series.metric).removeprefix("SIGNAL_METRIC_") for series in answer.series]
     points: Sequence[signal_pb2.SignalValue] = [series.points[0].value for series in answer.series]
-    return {
-        name: value.value if value.HasField("value") else None for name, value in zip(names, points, strict=True)
-    }
+    return {name: value.value if value.HasField("value") else None for name, value in zip(names, points, strict=True)}

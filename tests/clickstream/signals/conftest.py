@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,13 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def signals(service: Service) -> AsyncIterator[SignalServiceAsyncStub]:
+    async with asked_of(service) as stub:
+        yield stub
+
+
+@asynccontextmanager
+async def asked_of(service: Service) -> AsyncIterator[SignalServiceAsyncStub]:
+    """Ask one of several services."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{service.port}") as channel:
         yield signal_service_pb2_grpc.SignalServiceStub(channel)
 
