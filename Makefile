@@ -34,8 +34,12 @@ demo: $(VENV)/.stubs  ## The whole loop on this machine: search, click, learn, s
 test: $(VENV)/.stubs .venv-milvus/.installed  ## All tests (ARGS='-k word' for some)
 	$(BIN)/python -m pytest $(ARGS)
 
-quality: $(VENV)/.stubs  ## Does it help the people who search? (DATA=DIR)
+quality: $(VENV)/.stubs  ## Does it help the people who search? (DATA=DIR) Are positions judged right?
 	$(BIN)/python -m deploy.local.quality $(if $(DATA),--data $(DATA)) $(ARGS)
+	$(BIN)/python -m tests.benchmarks.position_bias
+
+faults: $(VENV)/.stubs .venv-milvus/.installed  ## Workers killed at random over a backlog
+	$(BIN)/python -m pytest tests/faults $(ARGS)
 
 lint: $(VENV)/.stubs  ## Style, types, import walls, contract
 	$(BIN)/ruff check .
