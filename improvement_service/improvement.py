@@ -186,7 +186,8 @@ class Improvement:
             state = RunState.FAILED
         over.set()
         await reporting
-        _log.info("run over", run_id=run.run_id, state=state, users=run.tally.users_leased)
+        if self._is_worth_keeping(run):
+            _log.info("run over", run_id=run.run_id, state=state, users=run.tally.users_leased)
         await self._save(replace(run, state=state, finished_at=self._now()))
         # From here on the next one may start, and those who watch this one read how it ended.
         self._run = None
@@ -202,14 +203,17 @@ class Improvement:
             self._tell()
 
     async def _save(self, run: Run) -> None:
-        # The schedule looks for feedback all the time; only runs that found some are worth a place in the list.
-        if not (self._asked_for or run.tally.users_leased or run.error):
+        if not self._is_worth_keeping(run):
             return
         try:
             async with self._saving:
                 await self._runs.save(run)
         except TidelineError as error:
             _log.warning("a run was not saved", run_id=run.run_id, **logs.describe(error))
+
+    def _is_worth_keeping(self, run: Run) -> bool:
+        """The schedule looks for feedback all the time; runs that find none would fill the list."""
+        return self._asked_for or run.tally.users_leased > 0 or bool(run.error)
 
     def _tell(self) -> None:
         self._changed.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final
@@ -24,6 +25,8 @@ class Timer:
 
     def __init__(self, interval: timedelta) -> None:
         self.interval = interval
+        # It warns of every call that it leaves out while the one before is under way.
+        logging.getLogger("apscheduler").setLevel(logging.ERROR)
         self._scheduler: Any = AsyncIOScheduler(timezone=UTC)
 
     @contextmanager

@@ -135,6 +135,10 @@ class Loop:
             await self.batches.UseSessionForImprovement(request)
         return session_id
 
+    async def click(self, session_id: str, object_id: str) -> None:
+        event = event_pb2.Event(event_id=object_id, object_id=object_id, event_types=["click"])
+        await self.sessions.PushEvents(session_service_pb2.PushEventsRequest(session_id=session_id, events=[event]))
+
     async def mark_irrelevant(self, session_id: str) -> None:
         request = session_service_pb2.MarkSessionIrrelevantRequest(session_id=session_id, reason="a test")
         await self.sessions.MarkSessionIrrelevant(request)

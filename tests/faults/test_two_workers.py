@@ -1,0 +1,206 @@
+"""Two improvement services on one backlog, on a Milvus server (Milvus Lite takes one process at a time)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import uuid
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import numpy as np
+import pytest
+
+from deploy.local.client import Client
+from deploy.local.milvus_server import milvus_server_command
+from deploy.local.service import Service
+from deploy.local.stack import SERVER, Stack
+from tests.faults.backlog import SESSIONS_A_USER, Queue, a_backlog, a_world, personal_rows, until
+from tideline.clickstream.v1 import feedback_service_pb2, feedback_service_pb2_grpc
+from tideline.improvement.v1 import improvement_service_pb2
+from tideline.rpc import status
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from pymongo import MongoClient
+
+    from deploy.local.world import World
+
+    Personal = Callable[[str], dict[tuple[str, str, int], list[float]]]
+
+USERS = 500
+FEWER_USERS = 200
+KILLS = 6
+SECOND = "second"
+LEARNING = {
+    # Learn as soon as there is something; in small chunks, so that there is always one half-way; and let users whose
+    # worker died come free quickly.
+    "SECONDS_INTERVAL": "1",
+    "CHUNK_USERS": "25",
+    "FEEDBACK_LEASE": "2",
+    "DEVICE": "cpu",
+}
+RECORDING = {"FEEDBACK_MAX_ATTEMPTS": "1000"}
+
+
+@pytest.fixture(scope="module")
+def database() -> str:
+    return f"test_{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="module")
+def stack(
+    mongo_uri: str,
+    mongo_client: MongoClient[dict[str, Any]],
+    database: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Stack]:
+    if not os.environ.get("TIDELINE_MILVUS_URI") and milvus_server_command() is None:
+        pytest.skip("no milvus-server: `make test` installs one, TIDELINE_MILVUS_SERVER names another")
+    with Stack(
+        tmp_path_factory.mktemp("two_workers"),
+        mongo_uri=mongo_uri,
+        milvus=os.environ.get("TIDELINE_MILVUS_URI") or SERVER,
+        database=database,
+        clickstream_settings=RECORDING,
+        improvement_settings=LEARNING,
+    ) as running:
+        yield running
+    for name in mongo_client.list_database_names():
+        if name.startswith(database):
+            mongo_client.drop_database(name)
+
+
+@pytest.fixture
+def workers(stack: Stack, database: str) -> Iterator[list[Service]]:
+    """The stack's worker and a second one beside it."""
+    settings = {
+        "MONGO_URI": stack.mongo_uri,
+        "MONGO_DATABASE": f"{database}_improvement",
+        "MILVUS_URI": stack.milvus_uri,
+        "CLICKSTREAM_ADDRESS": stack.clickstream.address,
+        "WORKER": SECOND,
+        **LEARNING,
+    }
+    second = Service("improvement", stack.folder / "second", settings)
+    second.start()
+    yield [stack.improvement, second]
+    assert second.stop() == 0
+
+
+@pytest.fixture
+async def client(stack: Stack) -> AsyncIterator[Client]:
+    async with Client(stack.clickstream.address, stack.improvement.address) as connected:
+        yield connected
+
+
+@pytest.fixture
+def queue(mongo_client: MongoClient[dict[str, Any]], database: str) -> Queue:
+    return Queue(mongo_client[f"{database}_clickstream"])
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return a_world()
+
+
+@pytest.fixture
+async def collection(client: Client, world: World) -> str:
+    name = f"c_{uuid.uuid4().hex[:12]}"
+    await client.create_collection(name, world)
+    return name
+
+
+@pytest.fixture
+def personal(stack: Stack, database: str, collection: str, mongo_client: MongoClient[dict[str, Any]]) -> Personal:
+    """Reads what Milvus has of the users whose ids begin with something."""
+    [index] = mongo_client[f"{database}_improvement"].search_indexes.find({"_id": collection})
+    return lambda prefix: personal_rows(stack.milvus_uri, index["vectors"], prefix)
+
+
+@asynccontextmanager
+async def learning_later(client: Client) -> AsyncIterator[None]:
+    """Nobody learns until the block ends."""
+    await client.improvement.PauseSchedule(improvement_service_pb2.PauseScheduleRequest())
+    yield
+    await client.improvement.ResumeSchedule(improvement_service_pb2.ResumeScheduleRequest())
+
+
+async def test_two_workers_that_are_killed_all_the_time_settle_each_session_once_and_learn_what_an_undisturbed_one_does(
+    client: Client, workers: list[Service], queue: Queue, world: World, collection: str, personal: Personal
+) -> None:
+    async with learning_later(client):
+        await client.record(a_backlog(collection, world, USERS, "troubled "), lambda _: None)
+    chance = random.Random(17)
+    in_all = USERS * SESSIONS_A_USER
+    kills = 0
+    restarts: dict[int, asyncio.Task[None]] = {}
+    while queue.waits():
+        number = chance.randrange(len(workers))
+        if kills < KILLS and queue.settled() > in_all * kills // (KILLS + 1) and number not in restarts:
+            await asyncio.sleep(chance.uniform(0, 0.2))
+            workers[number].kill()
+            kills += 1
+            restarts[number] = asyncio.create_task(asyncio.to_thread(workers[number].start))
+            restarts[number].add_done_callback(lambda _, number=number: restarts.pop(number))
+        await asyncio.sleep(0.02)
+    await asyncio.gather(*restarts.values())
+
+    assert kills == KILLS
+    assert queue.sessions() == [("done", 1)] * in_all
+    async with learning_later(client):
+        await client.record(a_backlog(collection, world, USERS, "calm "), lambda _: None)
+    await until(lambda: not queue.waits())
+    troubled, calm = personal("troubled "), personal("calm ")
+    assert len(calm) > 3 * USERS
+    assert troubled.keys() == calm.keys()
+    np.testing.assert_allclose([troubled[row] for row in calm], list(calm.values()), atol=1e-6)
+
+
+async def test_a_worker_that_was_stopped_for_longer_than_its_leases_is_refused_and_leaves_no_trace(
+    client: Client,
+    stack: Stack,
+    workers: list[Service],
+    queue: Queue,
+    world: World,
+    collection: str,
+    personal: Personal,
+) -> None:
+    async with learning_later(client):
+        await client.record(a_backlog(collection, world, FEWER_USERS, "held up "), lambda _: None)
+    stopped = workers[1].process.pid
+    held: list[feedback_service_pb2.FeedbackLease] = []
+    while not held:
+        await until(lambda: queue.held_by(SECOND))
+        os.kill(stopped, signal.SIGSTOP)
+        held = queue.held_by(SECOND)
+        if not held:
+            os.kill(stopped, signal.SIGCONT)
+    await until(lambda: not queue.waits())
+    learned = personal("held up ")
+    assert len({user for user, _, _ in learned}) == FEWER_USERS
+
+    os.kill(stopped, signal.SIGCONT)
+
+    # What it holds it takes for lost, and what it was writing is put right.
+    await _until_a_run_lost_users(client)
+    await until(lambda: not queue.waits())
+    assert personal("held up ") == learned
+    assert all(settled == ("done", 1) for settled in queue.sessions())
+    async with grpc.aio.insecure_channel(stack.clickstream.address) as channel:
+        feedback = feedback_service_pb2_grpc.FeedbackServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await feedback.SettleFeedback(feedback_service_pb2.SettleFeedbackRequest(lease=held[0]))
+    assert status.reason_of(refused.value) == "LEASE_LOST"
+
+
+async def _until_a_run_lost_users(client: Client) -> None:
+    async def has_lost() -> bool:
+        runs = (await client.improvement.ListRuns(improvement_service_pb2.ListRunsRequest())).runs
+        return any(run.users.lost and run.HasField("finished_at") for run in runs)
+
+    await until(has_lost)
