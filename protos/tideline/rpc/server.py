@@ -24,6 +24,8 @@ OPTIONS = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     # Two processes on one port would share its calls silently.
     ("grpc.so_reuseport", 0),
+    # A client of a stream that is silent for minutes may ask every 10 s whether anybody is there; gRPC would hang up.
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     # Calls of a burst wait to be taken up; beyond this gRPC would drop some of them, as CANCELLED and without a reason.
     ("grpc.server.max_pending_requests", 100_000),
     ("grpc.server.max_pending_requests_hard_limit", 100_000),

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.improvement.cycle.loop import Loop, looping
+from tests.improvement.cycle.loop import Loop, looping, working
+from tests.improvement.cycle.stores import GatedStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from pymongo import MongoClient
+    from pymongo.collection import Collection
+
+    from tests.improvement.cycle.loop import Worker
+
+    Leases = Collection[dict[str, Any]]
 
 
 @pytest.fixture
@@ -22,3 +30,22 @@ async def loop(
     async with looping(mongo_uri, database_name, milvus_uri, collection_name, **settings) as running:
         await running.create_collection()
         yield running
+
+
+@pytest.fixture
+def store(loop: Loop) -> GatedStore:
+    return GatedStore(loop.settings.milvus_uri)
+
+
+@pytest.fixture
+async def gated(loop: Loop, store: GatedStore) -> AsyncIterator[Worker]:
+    """A second worker, whose writes wait while the gate of its store is closed."""
+    async with working(loop.settings.model_copy(update={"worker": "w2"}), store) as worker:
+        yield worker
+        store.gate.set()
+
+
+@pytest.fixture
+def leases(mongo_client: MongoClient[dict[str, Any]], database_name: str) -> Leases:
+    """The clickstream service's leases, to look at and to meddle with."""
+    return mongo_client[f"{database_name}_clickstream"].user_leases

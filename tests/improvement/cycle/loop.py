@@ -62,10 +62,16 @@ class Worker:
     objects: object_service_pb2_grpc.ObjectServiceAsyncStub
     searches: search_service_pb2_grpc.SearchServiceAsyncStub
 
+    async def start(self) -> improvement_service_pb2.Run:
+        """Start a run and return it as it began."""
+        return (await self.runs.RunImprovement(improvement_service_pb2.RunImprovementRequest())).run
+
     async def run(self) -> improvement_service_pb2.Run:
         """Run improvement and return the run as it ended."""
-        started = await self.runs.RunImprovement(improvement_service_pb2.RunImprovementRequest())
-        return [state async for state in self.watch(started.run.run_id)][-1]
+        return await self.end_of((await self.start()).run_id)
+
+    async def end_of(self, run_id: str) -> improvement_service_pb2.Run:
+        return [state async for state in self.watch(run_id)][-1]
 
     async def watch(self, run_id: str) -> AsyncIterator[improvement_service_pb2.Run]:
         async for state in self.runs.WatchRun(improvement_service_pb2.WatchRunRequest(run_id=run_id)):

@@ -12,33 +12,15 @@ import pytest
 from improvement_service.improvement import Improvement
 from improvement_service.storage.schedule import MongoSchedule
 from tests.improvement.cycle.loop import OBJECTS, Loop, working
-from tests.improvement.cycle.stores import GatedStore
 from tideline.improvement.v1 import improvement_service_pb2 as pb
 from tideline.rpc import status
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from pymongo import MongoClient
 
+    from tests.improvement.cycle.conftest import Leases
     from tests.improvement.cycle.loop import Worker
-
-
-@pytest.fixture
-def store(loop: Loop) -> GatedStore:
-    return GatedStore(loop.settings.milvus_uri)
-
-
-@pytest.fixture
-async def gated(loop: Loop, store: GatedStore) -> AsyncIterator[Worker]:
-    """A second worker, whose writes wait while the gate of its store is closed."""
-    async with working(loop.settings.model_copy(update={"worker": "w2"}), store) as worker:
-        yield worker
-        store.gate.set()
-
-
-async def start(worker: Worker) -> pb.Run:
-    return (await worker.runs.RunImprovement(pb.RunImprovementRequest())).run
+    from tests.improvement.cycle.stores import GatedStore
 
 
 async def test_a_run_is_watched_until_its_end_here_and_from_another_replica(
@@ -46,13 +28,12 @@ async def test_a_run_is_watched_until_its_end_here_and_from_another_replica(
 ) -> None:
     await loop.record("ann", OBJECTS[1])
     store.gate.clear()
-    run_id = (await start(gated)).run_id
+    run_id = (await gated.start()).run_id
     here, there = gated.watch(run_id), loop.worker.watch(run_id)
-    seen = {"here": await anext(here), "there": await anext(there)}
-    assert {run.state for run in seen.values()} == {pb.RUN_STATE_RUNNING}
-    while not all(run.users.leased for run in seen.values()):
-        seen = {"here": await anext(here), "there": await anext(there)}
-    assert all(run.users.settled == 0 for run in seen.values())
+    for states in (here, there):
+        while not (run := await anext(states)).users.leased:
+            assert run.state == pb.RUN_STATE_RUNNING
+        assert run.users.settled == 0
 
     store.gate.set()
     [*_, last_here] = [run async for run in here]
@@ -71,16 +52,16 @@ async def test_asking_for_a_run_while_one_is_under_way_returns_that_one(
 ) -> None:
     await loop.record("ann", OBJECTS[1])
     store.gate.clear()
-    first = await start(gated)
+    first = await gated.start()
     await store.reached.wait()
 
-    assert (await start(gated)).run_id == first.run_id
-    assert (await start(loop.worker)).run_id != first.run_id, "another process has a run of its own"
+    assert (await gated.start()).run_id == first.run_id
+    assert (await loop.worker.start()).run_id != first.run_id, "another process has a run of its own"
 
     store.gate.set()
     [*_, over] = [run async for run in gated.watch(first.run_id)]
     assert over.users == pb.UserCounts(leased=1, settled=1)
-    assert (await start(gated)).run_id != first.run_id
+    assert (await gated.start()).run_id != first.run_id
 
 
 async def test_runs_are_listed_newest_first_page_by_page(loop: Loop) -> None:
@@ -170,7 +151,7 @@ async def test_the_schedule_says_when_it_is_due(loop: Loop) -> None:
 
 
 async def test_a_run_whose_worker_died_shows_as_interrupted(
-    loop: Loop, gated: Worker, store: GatedStore, mongo_client: MongoClient[dict[str, Any]]
+    loop: Loop, mongo_client: MongoClient[dict[str, Any]]
 ) -> None:
     runs = mongo_client[loop.settings.mongo_database].runs
     dead = {**_a_run("dead"), "saved_at": datetime.now(UTC) - timedelta(minutes=2)}
@@ -213,7 +194,7 @@ async def test_a_worker_that_comes_back_under_its_name_ends_what_it_left_behind(
 
 
 async def test_a_service_that_is_stopped_settles_what_it_writes_and_gives_back_the_rest(
-    loop: Loop, store: GatedStore, mongo_client: MongoClient[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    loop: Loop, store: GatedStore, leases: Leases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     users = [f"user {number}" for number in range(8)]
     for user_id in users:
@@ -230,53 +211,12 @@ async def test_a_service_that_is_stopped_settles_what_it_writes_and_gives_back_t
 
     monkeypatch.setattr(Improvement, "wind_down", open_then)
     async with working(slow, store) as worker:
-        run_id = (await start(worker)).run_id
+        run_id = (await worker.start()).run_id
         await store.reached.wait()
 
     run = (await loop.worker.runs.GetRun(pb.GetRunRequest(run_id=run_id))).run
     assert run.state == pb.RUN_STATE_INTERRUPTED
     assert run.users.settled == 1
     assert len(await loop.pending()) == 7
-    leases = mongo_client[f"{loop.settings.mongo_database.removesuffix('_improvement')}_clickstream"].user_leases
     assert leases.count_documents({"owner": {"$exists": True}}) == 0
     assert (await loop.worker.run()).users == pb.UserCounts(leased=7, settled=7)
-
-
-async def test_a_worker_that_lost_its_lease_is_refused_and_what_it_wrote_late_is_put_right(
-    loop: Loop, gated: Worker, store: GatedStore, mongo_client: MongoClient[dict[str, Any]]
-) -> None:
-    await loop.record("ann", OBJECTS[1])
-    store.gate.clear()
-    run_id = (await start(gated)).run_id
-    await store.reached.wait()
-    # The first worker has looked at its lease, and is about to write: it is stopped here until the lease is over.
-    leases = mongo_client[f"{loop.settings.mongo_database.removesuffix('_improvement')}_clickstream"].user_leases
-    leases.update_one({"_id": "ann"}, {"$set": {"available_at": datetime.now(UTC)}})
-    await loop.record("ann", OBJECTS[4])
-    run = await loop.worker.run()
-    assert run.users == pb.UserCounts(leased=1, settled=1)
-    learned = await loop.personal("ann")
-    assert set(learned) == set(OBJECTS[:5])
-
-    store.gate.set()
-    [*_, late] = [run async for run in gated.watch(run_id)]
-
-    assert late.users == pb.UserCounts(leased=1, lost=1)
-    assert await loop.pending() == {"ann"}, "its write came after the other's, and has to be overwritten"
-    await loop.worker.run()
-    assert await loop.personal("ann") == learned
-    assert await loop.pending() == set()
-
-
-async def test_a_worker_whose_lease_was_taken_over_before_it_writes_writes_nothing(
-    loop: Loop, gated: Worker, store: GatedStore, mongo_client: MongoClient[dict[str, Any]]
-) -> None:
-    await loop.record("ann", OBJECTS[1])
-    writes = mongo_client[loop.settings.mongo_database].personal_writes
-    writes.insert_one({"_id": "ann", "fence": 2**62, "collections": []})
-
-    run = await gated.run()
-
-    assert run.users == pb.UserCounts(leased=1, lost=1)
-    assert not store.reached.is_set()
-    assert await loop.personal("ann") == {}
