@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import adjust_cases as cases
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 
 from improvement_service.adjust.evidence import angles
 from improvement_service.domain.index import Aggregation, Metric
+from tests.improvement.adjust import adjust_cases as cases
 
 
 @given(seed=st.integers(0, 2**32 - 1), metric=st.sampled_from([Metric.COSINE, Metric.DOT]))

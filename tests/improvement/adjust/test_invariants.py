@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import adjust_cases as cases
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 
 from improvement_service.adjust.evidence import angles, collect
 from improvement_service.domain.index import Aggregation, Metric
+from tests.improvement.adjust import adjust_cases as cases
 
 if TYPE_CHECKING:
     import random

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import adjust_cases as cases
 import numpy as np
 import pytest
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 from improvement_service.adjust.chunks import Chunk, Entries, cut
 from improvement_service.adjust.torch_based import TorchBased, _coefficients
 from improvement_service.domain.index import Aggregation, Metric
+from tests.improvement.adjust import adjust_cases as cases
 
 if TYPE_CHECKING:
     from improvement_service.adjust.evidence import Evidence
