@@ -137,13 +137,20 @@ class Loop:
             ]
             await self.sessions.PushEvents(session_service_pb2.PushEventsRequest(session_id=session_id, events=pushed))
         if submit:
-            request = batch_service_pb2.UseSessionForImprovementRequest(session_id=session_id)
-            await self.batches.UseSessionForImprovement(request)
+            await self.submit(session_id)
         return session_id
 
-    async def click(self, session_id: str, object_id: str) -> None:
-        event = event_pb2.Event(event_id=object_id, object_id=object_id, event_types=["click"])
-        await self.sessions.PushEvents(session_service_pb2.PushEventsRequest(session_id=session_id, events=[event]))
+    async def act(self, session_id: str, object_id: str, *, times: int = 1) -> None:
+        """Click an object, over and over."""
+        events = [
+            event_pb2.Event(event_id=f"click {number}", object_id=object_id, event_types=["click"])
+            for number in range(times)
+        ]
+        await self.sessions.PushEvents(session_service_pb2.PushEventsRequest(session_id=session_id, events=events))
+
+    async def submit(self, session_id: str) -> None:
+        request = batch_service_pb2.UseSessionForImprovementRequest(session_id=session_id)
+        await self.batches.UseSessionForImprovement(request)
 
     async def mark_irrelevant(self, session_id: str) -> None:
         request = session_service_pb2.MarkSessionIrrelevantRequest(session_id=session_id, reason="a test")

@@ -99,6 +99,7 @@ async def test_a_user_learns_in_each_collection_apart(loop: Loop) -> None:
     assert await loop.personal("ann", other) == {}
 
 
+@pytest.mark.parametrize("loop", [{"chunk_users": 3, "chunk_vectors": 10}], indirect=True)
 async def test_many_users_in_small_chunks_are_all_learned_from(loop: Loop) -> None:
     users = [f"user {number}" for number in range(25)]
     for number, user_id in enumerate(users):
@@ -111,12 +112,7 @@ async def test_many_users_in_small_chunks_are_all_learned_from(loop: Loop) -> No
         assert set(await loop.personal(user_id)) == set(OBJECTS[: number % 12 + 1])
 
 
-test_many_users_in_small_chunks_are_all_learned_from = pytest.mark.parametrize(
-    "loop", [{"chunk_users": 3, "chunk_vectors": 10}], indirect=True
-)(test_many_users_in_small_chunks_are_all_learned_from)
-
-
-async def test_what_only_looked_at_moves_nothing_and_what_was_turned_down_moves_away(loop: Loop) -> None:
+async def test_what_was_only_looked_at_moves_nothing_and_what_was_turned_down_moves_away(loop: Loop) -> None:
     await loop.record("ann", OBJECTS[3], events={OBJECTS[0]: "view", OBJECTS[8]: "negative_feedback"})
 
     await loop.worker.run()
@@ -159,3 +155,15 @@ async def test_changed_originals_are_learned_anew(loop: Loop) -> None:
     for object_id, parts in (await loop.personal("ann")).items():
         cosine = float(np.array(parts[0]) @ changed[OBJECTS.index(object_id)])
         assert np.cos(0.15) - 1e-5 <= cosine < 1 - 1e-5
+
+
+async def test_a_session_as_large_as_they_get_is_learned_from(loop: Loop) -> None:
+    shown = [*(f"elsewhere {number}" for number in range(988)), *OBJECTS]
+    session_id = await loop.record("ann", shown=shown, submit=False)
+    await loop.act(session_id, OBJECTS[-1], times=5_000)
+
+    await loop.submit(session_id)
+    run = await loop.worker.run()
+
+    assert run.sessions == pb.SessionCounts(done=1)
+    assert set(await loop.personal("ann")) == set(OBJECTS)

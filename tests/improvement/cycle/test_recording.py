@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from tests.improvement.cycle.loop import QUERY, Loop, working
-from tideline.clickstream.v1 import batch_service_pb2, session_service_pb2
+from tideline.clickstream.v1 import session_service_pb2
 from tideline.improvement.v1 import search_service_pb2 as pb
 from tideline.rpc import status
 
@@ -49,9 +49,8 @@ async def test_later_pages_are_recorded_with_their_ranks(loop: Loop) -> None:
 async def test_a_recorded_search_can_be_learned_from(loop: Loop) -> None:
     answer = await loop.worker.searches.Search(recorded_search(loop))
     clicked = answer.results[1].object_id
-    await loop.click(answer.session_id, clicked)
-    request = batch_service_pb2.UseSessionForImprovementRequest(session_id=answer.session_id)
-    await loop.batches.UseSessionForImprovement(request)
+    await loop.act(answer.session_id, clicked)
+    await loop.submit(answer.session_id)
 
     await loop.worker.run()
 
