@@ -164,13 +164,14 @@ class Watch:
             await self._store.move(monitor, transition, _delivery(monitor, transition))
 
     async def _deliver(self, delivery: Delivery) -> None:
+        tried_at = self._now()
         if allowed(delivery.url, self._hosts) and await self._webhook.post(delivery.url, delivery.payload):
             await self._store.delivered(delivery.transition_id)
             return
         wait = self._rules.wait_after(delivery.attempts + 1)
         if wait is None:
             _log.error("a webhook did not take a change of a monitor", monitor_id=delivery.payload["monitor_id"])
-        await self._store.failed(delivery.transition_id, None if wait is None else self._now() + wait)
+        await self._store.failed(delivery.transition_id, None if wait is None else tried_at + wait)
 
 
 def allowed(url: str, hosts: frozenset[str]) -> bool:

@@ -55,6 +55,7 @@ class EventFacts:
     object_id: str
     types: Sequence[str]
     dwell: timedelta | None
+    noise: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,13 +127,15 @@ def contribute(
 ) -> Contribution | None:
     """Return what a session and its events, oldest first, add; None when that is nothing.
 
-    Events count in the hour in which they happened, everything else in the hour of the search.
+    Events count in the hour in which they happened, everything else in the hour of the search. Noise does not count,
+    nor does a session with nothing else: whoever made its noise has searched, too.
     """
-    if session is None and not events:
+    counting = [event for event in events if not event.noise]
+    if not counting and (session is None or events):
         return None
     dwells: dict[int, tuple[int, int, int]] = {}
     acts: Counter[Act] = Counter()
-    for event in events:
+    for event in counting:
         hour = hour_of(event.created_at)
         types = tuple(sorted(event.types))
         acts[hour, event.object_id, types, _by_strength(types, event.dwell, long_view_threshold)] += 1
@@ -140,7 +143,7 @@ def contribute(
             n, total, squares = dwells.get(hour, (0, 0, 0))
             ms = _milliseconds(event.dwell)
             dwells[hour] = (n + 1, total + ms, squares + ms * ms)
-    search = None if session is None else _search(session, events)
+    search = None if session is None else _search(session, counting)
     ordered = tuple(sorted(acts.items()))
     return Contribution(surface, segments, search, ordered, tuple((hour, *dwells[hour]) for hour in sorted(dwells)))
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from clickstream_service.domain.signal import ConsumedObject
 from clickstream_service.storage.database import outages
-from clickstream_service.storage.rollup_facts import COUNTING
+from clickstream_service.storage.interaction_queries import NO_NOISE
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -43,7 +43,7 @@ class MongoConsumed:
         }
         both = {"$setUnion": ["$$value", "$$this"]}
         pipeline: list[dict[str, Any]] = [
-            {"$match": {"user_id": user_id, "created_at": {"$gte": since}, "object_id": {"$gt": ""}, **COUNTING}},
+            {"$match": {"user_id": user_id, "created_at": {"$gte": since}, "object_id": {"$gt": ""}, **NO_NOISE}},
             {"$project": {"object_id": 1, "session_id": 1, "created_at": 1, "types": counting}},
             {"$match": {"types": {"$ne": []}}},
             {

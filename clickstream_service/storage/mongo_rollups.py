@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Fold = Callable[[AsyncIOMotorClientSession], Awaitable[None]]
 
-FOLDED_AT_ONCE: Final = 500
+FOLDED_AT_ONCE: Final = 1_000
 """So many sessions are folded in one transaction."""
 READ_AT_ONCE: Final = 5_000
 """So many changed sessions are gathered, at most, before they are folded."""

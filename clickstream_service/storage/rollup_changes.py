@@ -33,6 +33,24 @@ LONGEST_WAIT_S: Final = 0.1
 """How long one look for changes takes when there are none: whoever stops the service waits for it."""
 READ_AT_ONCE: Final = 1_000
 
+UNCOUNTED: Final = ["submitted", "check_at", "user_id", "query_text", "query_key", "awaits_session"]
+"""Fields that nothing is counted by: sessions and events in which only these are changed stay as they were counted."""
+
+_CHANGED: Final = {"$map": {"input": {"$objectToArray": "$updateDescription.updatedFields"}, "in": "$$this.k"}}
+_COUNTED: Final = {
+    "$not": {
+        "$and": [
+            {"$setIsSubset": [{"$ifNull": [_CHANGED, []]}, UNCOUNTED]},
+            {"$setIsSubset": [{"$ifNull": ["$updateDescription.removedFields", []]}, UNCOUNTED]},
+        ]
+    }
+}
+WATCHED: Final[list[dict[str, Any]]] = [
+    {"$match": {"ns.coll": {"$in": [SESSIONS, EVENTS, MARKS]}}},
+    {"$match": {"$or": [{"operationType": {"$ne": "update"}}, {"$expr": _COUNTED}]}},
+    {"$project": {"operationType": 1, "ns": 1, "documentKey": 1}},
+]
+
 _OF_DOCUMENTS: Final = frozenset({"insert", "update", "replace", "delete"})
 _LOST: Final = frozenset({136, 260, 280, 286})
 """CappedPositionLost, InvalidResumeToken, ChangeStreamFatalError, ChangeStreamHistoryLost."""
@@ -94,10 +112,8 @@ class ChangeReader:
 
     def _opened(self) -> DatabaseChangeStream[Document]:
         if self._stream is None:
-            watched = {"$match": {"ns.coll": {"$in": [SESSIONS, EVENTS, MARKS]}}}
-            named = {"$project": {"operationType": 1, "ns": 1, "documentKey": 1}}
             self._stream = self._database.watch(
-                [watched, named],
+                WATCHED,
                 max_await_time_ms=round(self._wait_s * 1000),
                 batch_size=READ_AT_ONCE,
                 **self._start,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from clickstream_service.domain.contribution import MAX_EVENTS, Contribution, EventFacts, SessionFacts, contribute
 from clickstream_service.storage.structs import escaped
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
 Unit = tuple[str, str]
 """What contributes: (session id, "") for a session with its events, ("", event id) for an event without one."""
-
-COUNTING: Final = {"noise.0": {"$exists": False}}
-"""Events that are not noise."""
 
 SURFACE: Final = "surface"
 MAX_VALUE_BYTES: Final = 256
@@ -41,7 +38,7 @@ class FactReader:
             **{f"search_meta.{field}": 1 for field in meta_fields},
         }
         self._event_fields = {
-            **dict.fromkeys(("session_id", "created_at", "object_id", "event_types", "dwell_us"), 1),
+            **dict.fromkeys(("session_id", "created_at", "object_id", "event_types", "dwell_us", "noise"), 1),
             **{f"meta.{field}": 1 for field in meta_fields},
         }
 
@@ -65,7 +62,7 @@ class FactReader:
                     found[session_id, ""] = contribution
         if alone:
             keys = [{"s": "", "e": event_id} for event_id in alone]
-            query = self._events.find({"_id": {"$in": keys}, **COUNTING}, self._event_fields, session=transaction)
+            query = self._events.find({"_id": {"$in": keys}}, self._event_fields, session=transaction)
             async for event in query:
                 contribution = self._contribute(event.get("meta", {}), None, [_event_facts(event)])
                 if contribution is not None:
@@ -75,20 +72,21 @@ class FactReader:
     async def _events_of(
         self, session_ids: Sequence[str], transaction: AsyncIOMotorClientSession | None
     ) -> dict[str, list[EventFacts]]:
-        """Return the first events of each session; however many more there are, they are not read."""
-        # Taken literally, since an id may begin with "$".
-        wanted = {"$documents": {"$literal": [{"_id": session_id} for session_id in session_ids]}}
-        first = [
-            {"$match": COUNTING},
-            {"$sort": {"created_at": 1, "_id": 1}},
-            {"$limit": MAX_EVENTS},
-            {"$project": {**self._event_fields, "_id": 0}},
-        ]
-        lookup = {"from": self._events.name, "localField": "_id", "foreignField": "session_id", "pipeline": first}
-        pipeline: list[dict[str, Any]] = [wanted, {"$lookup": {**lookup, "as": "event"}}, {"$unwind": "$event"}]
+        """Return the first events of each session, oldest first; however many more there are, they are not read."""
         events: dict[str, list[EventFacts]] = {}
-        async for row in self._events.database.aggregate(pipeline, session=transaction):
-            events.setdefault(row["_id"], []).append(_event_facts(row["event"]))
+        left = list(session_ids)
+        while left:
+            asked, left = left, []
+            query = {"session_id": {"$in": asked}}
+            found = self._events.find(query, self._event_fields, session=transaction, batch_size=MAX_EVENTS)
+            async for event in found.sort([("session_id", 1), ("created_at", 1), ("_id", 1)]):
+                session_id = event["session_id"]
+                of_session = events.setdefault(session_id, [])
+                of_session.append(_event_facts(event))
+                if len(of_session) == MAX_EVENTS:
+                    # Go on with the next session: they come in order of their ids.
+                    left = [each for each in asked if each > session_id]
+                    break
         return events
 
     def _of_session(self, session: Document | None, events: Sequence[EventFacts]) -> Contribution | None:
@@ -113,7 +111,8 @@ def _counts(session: Document) -> bool:
 def _event_facts(event: Document) -> EventFacts:
     dwell_us = event.get("dwell_us")
     dwell = None if dwell_us is None else timedelta(microseconds=dwell_us)
-    return EventFacts(event["created_at"], event["object_id"], event["event_types"], dwell)
+    noise = bool(event.get("noise"))
+    return EventFacts(event["created_at"], event["object_id"], event["event_types"], dwell, noise)
 
 
 def _value(value: object) -> str:

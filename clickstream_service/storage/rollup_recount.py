@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from clickstream_service.storage.database import Collection, Database
 
 UNITS_AT_ONCE: Final = 1_000
-TOTALS_AT_ONCE: Final = 50_000
+TOTALS_AT_ONCE: Final = 200_000
 """So many rollups are summed up in memory before they are written."""
 GENERATIONS: Final = "^rollup(s|_contributions)_[0-9]+$"
 

@@ -12,6 +12,8 @@ import pytest
 
 from clickstream_service.app import running
 from clickstream_service.config import Settings
+from clickstream_service.storage.database import Database as Connection
+from clickstream_service.storage.mongo_rollups import MongoRollups
 from tideline.clickstream.v1 import (
     batch_service_pb2_grpc,
     feedback_service_pb2_grpc,
@@ -21,10 +23,12 @@ from tideline.clickstream.v1 import (
 from tideline.rpc.server import OPTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from pymongo import MongoClient
     from pymongo.database import Database
+
+    CaughtUp = Callable[[], Awaitable[None]]
 
 
 @dataclass
@@ -99,6 +103,20 @@ def sessions(service: Service) -> session_service_pb2_grpc.SessionServiceAsyncSt
 def database(mongo_client: MongoClient[dict[str, Any]], settings: Settings) -> Database[dict[str, Any]]:
     """The database of the service, to look at."""
     return mongo_client[settings.mongo_database]
+
+
+@pytest.fixture
+async def connection(settings: Settings) -> AsyncIterator[Connection]:
+    """The database, as the service sees it."""
+    connection = Connection(str(settings.mongo_uri), settings.mongo_database, settings.mongo_patience)
+    yield connection
+    connection.close()
+
+
+@pytest.fixture
+def caught_up(connection: Connection) -> CaughtUp:
+    """Waits until everything that was recorded is in the rollups."""
+    return MongoRollups(connection).caught_up
 
 
 @pytest.fixture

@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from clickstream_service.storage.database import Database as Connection
-from clickstream_service.storage.mongo_rollups import MongoRollups
 from tests.clickstream.conftest import Clock
 from tideline.clickstream.v1 import signal_service_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from clickstream_service.config import Settings
     from tests.clickstream.conftest import Service
     from tideline.clickstream.v1.signal_service_pb2_grpc import SignalServiceAsyncStub
 
@@ -41,17 +38,3 @@ async def asked_of(service: Service) -> AsyncIterator[SignalServiceAsyncStub]:
     """Ask one of several services."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{service.port}") as channel:
         yield signal_service_pb2_grpc.SignalServiceStub(channel)
-
-
-@pytest.fixture
-async def connection(settings: Settings) -> AsyncIterator[Connection]:
-    """The database, as the service sees it."""
-    connection = Connection(str(settings.mongo_uri), settings.mongo_database, settings.mongo_patience)
-    yield connection
-    connection.close()
-
-
-@pytest.fixture
-def caught_up(connection: Connection) -> CaughtUp:
-    """Waits until everything that was recorded is in the rollups."""
-    return MongoRollups(connection).caught_up

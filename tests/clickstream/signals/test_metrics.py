@@ -17,8 +17,7 @@ from tideline.clickstream.v1 import signal_service_pb2 as pb
 
 if TYPE_CHECKING:
     from clickstream_service.storage.database import Database as Connection
-    from tests.clickstream.conftest import Clock, Service
-    from tests.clickstream.signals.conftest import CaughtUp
+    from tests.clickstream.conftest import CaughtUp, Clock, Service
     from tideline.clickstream.v1.signal_service_pb2_grpc import SignalServiceAsyncStub
 
 HOUR = timedelta(hours=1)

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from pymongo.database import Database
 
     from clickstream_service.config import Settings
-    from tests.clickstream.conftest import Clock, Service
-    from tests.clickstream.signals.conftest import CaughtUp
+    from tests.clickstream.conftest import CaughtUp, Clock, Service
     from tideline.clickstream.v1.signal_service_pb2_grpc import SignalServiceAsyncStub
 
 HOUR = timedelta(hours=1)
