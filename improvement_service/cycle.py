@@ -18,7 +18,7 @@ from improvement_service.domain.run import Stage
 from improvement_service.learning.ahead import ahead, until
 from improvement_service.learning.fetching import fetch, rows_of
 from improvement_service.learning.leases import Leases
-from improvement_service.learning.writing import MovedUser
+from improvement_service.learning.moved_user import MovedUser
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence

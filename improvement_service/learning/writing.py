@@ -14,59 +14,31 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
 import structlog
 
 from improvement_service.domain.errors import CollectionNotFound
-from improvement_service.domain.feedback import Outcome, Reason, State
-from improvement_service.domain.objects import UserCopies
-from improvement_service.domain.run import Stage, Turned
-from tideline.errors import DependencyUnavailable, TidelineError
+from improvement_service.domain.feedback import Reason, State
+from improvement_service.domain.run import Stage
+from tideline.errors import TidelineError
 from tideline.rpc import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from improvement_service.domain.feedback import Lease
     from improvement_service.domain.index import SearchIndex
     from improvement_service.domain.run import Tally
     from improvement_service.learning.leases import Leases
+    from improvement_service.learning.moved_user import MovedUser
     from improvement_service.learning.ports import Copies, Definitions, Feedback, Fences, Forgetting, Versions
-    from improvement_service.learning.reading import UserFeedback
 
 _log = structlog.get_logger(__name__)
 
 SETTLED_AT_ONCE: Final = 16
 FAILURES_OF_AN_OUTAGE: Final = 3
 """After so many users in a row whose writes the database did not answer, the others of the chunk are not tried."""
-
-
-@dataclass
-class MovedUser:
-    """A user whose vectors are computed, or could not be."""
-
-    feedback: UserFeedback
-    copies: dict[str, UserCopies] = field(default_factory=dict)
-    """By collection."""
-    turned: Turned = field(default_factory=Turned)
-    failed: Reason | None = None
-    detail: str = ""
-    outage: bool = False
-    """Whether it failed for a reason that has nothing to do with this user."""
-
-    @property
-    def lease(self) -> Lease:
-        return self.feedback.lease
-
-    def fail(self, reason: Reason, detail: str = "", *, outage: bool = False) -> None:
-        """Say why nothing was learned about this user; `detail` has no personal data."""
-        self.failed, self.detail, self.outage = reason, detail, outage
-
-    def fail_to_write(self, error: Exception) -> None:
-        self.fail(Reason.UPSERT_FAILED, type(error).__name__, outage=isinstance(error, DependencyUnavailable))
 
 
 class Writer:
@@ -127,7 +99,7 @@ class Writer:
     async def _write_copies(self, index: SearchIndex, users: Sequence[MovedUser], tally: Tally) -> None:
         """Write all users at once; when that fails, each alone, to find out whose fault it is."""
         try:
-            gone = await self._vectors.replace_personal_many(index, [_of(user, index) for user in users])
+            gone = await self._vectors.replace_personal_many(index, [user.copies_in(index) for user in users])
         except CollectionNotFound:
             # Deleted a moment ago.
             return
@@ -155,7 +127,7 @@ class Writer:
         than that would be missed, and are found here.
         """
         written = [user for user in users if not user.failed]
-        copied = {copy.object_id for user in written for copy in _of(user, index).copies}
+        copied = {copy.object_id for user in written for copy in user.copies_in(index).copies}
         try:
             now = await self._vectors.base_hashes(index, copied) if copied else {}
         except Exception as error:  # noqa: BLE001
@@ -164,7 +136,7 @@ class Writer:
                 user.fail_to_write(error)
             return
         for user in written:
-            if any(now.get(copy.object_id) != copy.base_hash for copy in _of(user, index).copies):
+            if any(now.get(copy.object_id) != copy.base_hash for copy in user.copies_in(index).copies):
                 user.fail(Reason.ORIGINAL_CHANGED)
 
     async def _confirm(self, users: Sequence[MovedUser], leases: Leases, tally: Tally) -> list[MovedUser]:
@@ -180,7 +152,7 @@ class Writer:
         return ours
 
     async def _settle(self, user: MovedUser, leases: Leases, tally: Tally, turn: asyncio.Semaphore) -> None:
-        outcomes = _outcomes(user)
+        outcomes = user.outcomes()
         async with turn:
             try:
                 if user.failed and not any(outcome.state is State.FAILED for outcome in outcomes):
@@ -227,33 +199,9 @@ class Writer:
             _log.warning("a user was not queued again", **logs.describe(error))
 
 
-def _of(user: MovedUser, index: SearchIndex) -> UserCopies:
-    """Return what the user is to have in a collection; nothing when no session there counts."""
-    none = UserCopies(user.lease.user_id, (), np.zeros((0, index.dimension), np.float32))
-    return user.copies.get(index.name, none)
-
-
 def _lose(users: Iterable[MovedUser], kept: Iterable[MovedUser], leases: Leases, tally: Tally) -> None:
     """Forget the users that are not kept."""
     keep = {user.lease for user in kept}
     lost = [user.lease for user in users if user.lease not in keep]
     tally.users_lost += len(lost)
     leases.drop(lost)
-
-
-def _outcomes(user: MovedUser) -> list[Outcome]:
-    """Return what became of the sessions.
-
-    When the user failed, so have the sessions that wait; those that were learned from before stay as they are.
-    """
-    outcomes: Mapping[str, Outcome] = user.feedback.outcomes
-    found: list[Outcome] = []
-    for session in user.feedback.sessions:
-        done = Outcome(session.session_id, State.DONE)
-        outcome = outcomes.get(session.session_id, done)
-        if outcome is done and user.failed:
-            if session.waiting:
-                found.append(replace(done, state=State.FAILED, reason=user.failed, detail=user.detail))
-        else:
-            found.append(outcome)
-    return found
