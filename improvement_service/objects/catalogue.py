@@ -93,8 +93,12 @@ class Catalogue:
         await self._versions.bump(index.name, {copy.user_id for copy in copies})
         stale = [copy for copy in copies if copy.base_hash != base_hashes[copy.object_id]]
         if stale:
-            await self._feedback.requeue_users(sorted({copy.user_id for copy in stale}))
+            users = sorted({copy.user_id for copy in stale})
+            # Before, so that a repetition that finds no copies any more has queued them already; after, since a run may
+            # have written copies anew in between, under the same keys.
+            await self._feedback.requeue_users(users)
             await self._vectors.drop_copies(index, stale)
+            await self._feedback.requeue_users(users)
         return stale
 
 
