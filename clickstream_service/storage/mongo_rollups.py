@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-from pymongo import DeleteOne, ReplaceOne
+from pymongo import DeleteOne, ReplaceOne, UpdateOne
 
 from clickstream_service.storage.database import outages
 from clickstream_service.storage.rollup_changes import ChangeReader
@@ -17,10 +18,11 @@ from clickstream_service.storage.rollup_state import RollupStates
 from clickstream_service.storage.transactions import in_transaction
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from motor.motor_asyncio import AsyncIOMotorClientSession
 
+    from clickstream_service.domain.contribution import Contribution
     from clickstream_service.domain.rollup import RollupRules
     from clickstream_service.storage.database import Database, Document
     from clickstream_service.storage.rollup_changes import Changes
@@ -135,23 +137,32 @@ class Following:
         found = self._contributions.find({"_id": {"$in": ids}}, session=transaction)
         before = {(old["_id"]["s"], old["_id"]["e"]): to_contribution(old) async for old in found}
         after = await self._facts.contributions(units, transaction)
-        totals = Totals()
-        changes: list[ReplaceOne[Document] | DeleteOne] = []
-        for unit, contribution_id in zip(units, ids, strict=True):
-            old, new = before.get(unit), after.get(unit)
-            if old == new:
-                continue
-            if old is not None:
-                totals.add(old, -1)
-            if new is None:
-                changes.append(DeleteOne({"_id": contribution_id}))
-            else:
-                totals.add(new)
-                changes.append(ReplaceOne({"_id": contribution_id}, from_contribution(new), upsert=True))
-        updates, emptied = totals.updates()
+        # In a thread, so that calls do not have to wait for it.
+        changes, updates, emptied = await asyncio.to_thread(_differences, units, before, after)
         if changes:
             await self._contributions.bulk_write(changes, ordered=False, session=transaction)
         if updates:
             await self._rollups.bulk_write(updates, ordered=False, session=transaction)
         if emptied:
             await self._rollups.delete_many({"_id": {"$in": emptied}, "refs": 0}, session=transaction)
+
+
+def _differences(
+    units: Sequence[Unit], before: Mapping[Unit, Contribution], after: Mapping[Unit, Contribution]
+) -> tuple[list[ReplaceOne[Document] | DeleteOne], list[UpdateOne], list[Document]]:
+    """Return how contributions change, and rollups with them, and which of those may count nothing any more."""
+    totals = Totals()
+    changes: list[ReplaceOne[Document] | DeleteOne] = []
+    for session_id, event_id in units:
+        old, new = before.get((session_id, event_id)), after.get((session_id, event_id))
+        if old == new:
+            continue
+        if old is not None:
+            totals.add(old, -1)
+        contribution_id = {"_id": {"s": session_id, "e": event_id}}
+        if new is None:
+            changes.append(DeleteOne(contribution_id))
+        else:
+            totals.add(new)
+            changes.append(ReplaceOne(contribution_id, from_contribution(new), upsert=True))
+    return changes, list(totals.updates()), totals.emptied()

@@ -8,7 +8,6 @@ value (v), hour (a), surface (u), item (x), types (y). MongoDB compares embedded
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +17,7 @@ from pymongo import UpdateOne
 from clickstream_service.domain.contribution import Contribution, Key, Kind, Search, counters
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     Document = dict[str, Any]
 
@@ -39,26 +38,23 @@ class Totals:
         for key, counts in counters(contribution):
             total = by_key.get(key)
             if total is None:
-                total = by_key[key] = defaultdict(int)
+                total = by_key[key] = {}
             for name, count in counts.items():
-                total[name] += sign * count
+                total[name] = total.get(name, 0) + sign * count
 
-    def updates(self) -> tuple[list[UpdateOne], list[Document]]:
-        """Return the updates to make, and the ids of rollups that may count nothing afterwards."""
-        updates: list[UpdateOne] = []
-        emptied: list[Document] = []
+    def updates(self) -> Iterator[UpdateOne]:
+        """Yield the updates to make."""
         for key, counts in self._by_key.items():
             changes = {name: _number(name, count) for name, count in counts.items() if count}
-            if not changes:
-                continue
-            rollup_id = _rollup_id(key)
-            update: Document = {"$inc": changes}
-            if key.kind is Kind.QUERIES:
-                update["$setOnInsert"] = {"text": key.item}
-            updates.append(UpdateOne({"_id": rollup_id}, update, upsert=True))
-            if counts["refs"] < 0:
-                emptied.append(rollup_id)
-        return updates, emptied
+            if changes:
+                update: Document = {"$inc": changes}
+                if key.kind is Kind.QUERIES:
+                    update["$setOnInsert"] = {"text": key.item}
+                yield UpdateOne({"_id": _rollup_id(key)}, update, upsert=True)
+
+    def emptied(self) -> list[Document]:
+        """Return the ids of rollups that may count nothing any more once the updates are made."""
+        return [_rollup_id(key) for key, counts in self._by_key.items() if counts["refs"] < 0]
 
 
 def hours(kind: Kind, segment: str, value: str, since: int, before: int) -> Document:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -9,7 +10,7 @@ from clickstream_service.domain.contribution import MAX_EVENTS, Contribution, Ev
 from clickstream_service.storage.structs import escaped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from motor.motor_asyncio import AsyncIOMotorClientSession
 
@@ -56,10 +57,8 @@ class FactReader:
             sessions = {session["_id"]: session async for session in query}
             counting = [each for each in ids if each not in sessions or _counts(sessions[each])]
             events = await self._events_of(counting, transaction)
-            for session_id in counting:
-                contribution = self._of_session(sessions.get(session_id), events.get(session_id, ()))
-                if contribution is not None:
-                    found[session_id, ""] = contribution
+            # In a thread, so that calls do not have to wait for it.
+            found = await asyncio.to_thread(self._of_sessions, counting, sessions, events)
         if alone:
             keys = [{"s": "", "e": event_id} for event_id in alone]
             query = self._events.find({"_id": {"$in": keys}}, self._event_fields, session=transaction)
@@ -88,6 +87,16 @@ class FactReader:
                     left = [each for each in asked if each > session_id]
                     break
         return events
+
+    def _of_sessions(
+        self, session_ids: Iterable[str], sessions: Mapping[str, Document], events: Mapping[str, list[EventFacts]]
+    ) -> dict[Unit, Contribution]:
+        found: dict[Unit, Contribution] = {}
+        for session_id in session_ids:
+            contribution = self._of_session(sessions.get(session_id), events.get(session_id, ()))
+            if contribution is not None:
+                found[session_id, ""] = contribution
+        return found
 
     def _of_session(self, session: Document | None, events: Sequence[EventFacts]) -> Contribution | None:
         if session is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from pymongo import DESCENDING, WriteConcern
@@ -12,16 +14,18 @@ from clickstream_service.storage.rollup_facts import FactReader, Unit
 from clickstream_service.storage.rollup_state import RollupState, RollupStates
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     from bson import Timestamp
 
+    from clickstream_service.domain.contribution import Contribution
     from clickstream_service.domain.rollup import RollupRules
     from clickstream_service.storage.database import Collection, Database
 
 UNITS_AT_ONCE: Final = 1_000
-TOTALS_AT_ONCE: Final = 200_000
+TOTALS_AT_ONCE: Final = 100_000
 """So many rollups are summed up in memory before they are written."""
+UPDATES_AT_ONCE: Final = 5_000
 GENERATIONS: Final = "^rollup(s|_contributions)_[0-9]+$"
 
 _NOT_YET_DURABLE: Final = WriteConcern(w=1)
@@ -113,8 +117,7 @@ class _Counting:
 
     async def add(self, units: list[Unit]) -> int:
         found = await self._facts.contributions(units)
-        for contribution in found.values():
-            self._totals.add(contribution)
+        await asyncio.to_thread(self._sum, found.values())
         if found:
             await self._contributions.insert_many(
                 [
@@ -128,10 +131,14 @@ class _Counting:
             await self.flush()
         return len(units)
 
+    def _sum(self, contributions: Iterable[Contribution]) -> None:
+        for contribution in contributions:
+            self._totals.add(contribution)
+
     async def flush(self) -> None:
-        updates, _ = self._totals.updates()
-        if updates:
-            await self._rollups.bulk_write(updates, ordered=False)
+        updates = self._totals.updates()
+        while some := list(islice(updates, UPDATES_AT_ONCE)):
+            await self._rollups.bulk_write(some, ordered=False)
         self._totals = Totals()
 
 
