@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from google.protobuf.json_format import MessageToDict
 
 from improvement_service.domain.feedback import Event, Lease, Outcome, Session, State
 from tideline.clickstream.v1 import event_pb2, feedback_service_pb2, session_pb2
+from tideline.errors import InvalidField
+from tideline.rpc.structs import struct_from_pb
 
 if TYPE_CHECKING:
     from improvement_service.domain.search import RecordedSearch
@@ -42,7 +43,7 @@ def session_from_pb(message: feedback_service_pb2.FeedbackSession) -> Session:
         query_vector=np.array(session.query_vector, dtype=np.float32) if session.query_vector else None,
         results=tuple((result.object_id, result.rank) for result in session.search_results),
         events=tuple(map(_event_from_pb, message.session.events)),
-        search_meta=MessageToDict(session.search_meta) if session.HasField("search_meta") else {},
+        search_meta=_meta(session),
         irrelevant=session.HasField("irrelevance"),
         examination=tuple(message.examination),
         waiting=message.state in _WAITING,
@@ -79,6 +80,14 @@ def recorded_to_pb(recorded: RecordedSearch, session_id: str) -> session_pb2.Ses
     if query.payload_filter:
         message.payload_filter.update(query.payload_filter)
     return message
+
+
+def _meta(session: session_pb2.Session) -> dict[str, Any]:
+    try:
+        return struct_from_pb(session.search_meta, "search_meta")
+    except InvalidField:
+        # The clickstream service takes no such thing; if one comes all the same, it must not be in the way of others.
+        return {}
 
 
 def _event_from_pb(event: event_pb2.Event) -> Event:

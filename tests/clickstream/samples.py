@@ -29,12 +29,18 @@ STRUCTS = st.recursive(
     st.dictionaries(
         st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
         | st.sampled_from(["a.b", "$set", "$ref", "$id", "", "%2E", "%", "\0", "_id"]),
-        st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(st.characters(exclude_categories=("Cs",))),
+        st.none()
+        | st.booleans()
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(st.characters(exclude_categories=("Cs",))),
         max_size=4,
     ),
     lambda structs: st.dictionaries(
         st.text("ab.$%", max_size=3),
-        structs | st.lists(structs | st.none() | st.lists(st.floats(allow_nan=False), max_size=3), max_size=3),
+        structs
+        | st.lists(
+            structs | st.none() | st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=3), max_size=3
+        ),
         max_size=3,
     ),
     max_leaves=8,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from math import inf, nan
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -159,6 +160,8 @@ async def test_ranks_that_leave_places_out_are_kept(sessions: SessionServiceAsyn
         ({"collection": "1 + 1"}, "session.collection"),
         ({"search_query": SearchQuery(text="x" * 16385)}, "session.search_query.text"),
         ({"search_meta": nested(21)}, "session.search_meta"),
+        ({"search_meta": {"surface": nan}}, "session.search_meta"),
+        ({"payload_filter": {"price": [inf]}}, "session.payload_filter"),
         ({"search_query": SearchQuery(structured=nested(21))}, "session.search_query.structured"),
         ({"search_results": [SearchResult(object_id="a", meta=nested(21))]}, "session.search_results[0].meta"),
     ],

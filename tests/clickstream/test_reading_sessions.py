@@ -116,6 +116,9 @@ async def test_a_page_token_is_good_for_its_own_request_only(sessions: SessionSe
         *(pb.ListSessionsRequest(user_id="ann", page_token=made_up) for made_up in MADE_UP_TOKENS),
     ):
         assert await refusal(sessions.ListSessions(request)) == refused
+    changed = base64.urlsafe_b64encode(base64.urlsafe_b64decode(token).replace(b"[", b"[1", 1)).decode()
+    forged = pb.ListSessionsRequest(user_id="ann", page_size=2, page_token=changed)
+    assert await refusal(sessions.ListSessions(forged)) == refused
     other = pb.ListSessionEventsRequest(session_id="s1", page_token=token)
     assert await refusal(sessions.ListSessionEvents(other)) == refused
     assert (await sessions.ListSessions(pb.ListSessionsRequest(user_id="ann", page_size=2, page_token=token))).sessions

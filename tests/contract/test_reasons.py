@@ -71,3 +71,8 @@ def test_no_service_raises_a_bare_exception_through_its_rpcs() -> None:
         if any(isinstance(node, ast.Try) for node in ast.walk(ast.parse(path.read_text())))
     ]
     assert found == []
+
+
+def test_names_that_a_client_made_up_do_not_fill_the_trailers() -> None:
+    status = to_status(tideline.errors.InvalidField("no such name: " + "é" * 20_000, field="k" * 20_000))
+    assert status.ByteSize() < 4096

@@ -46,23 +46,27 @@ CODES: Final = {reason: code for code, reasons in _CODES.items() for reason in r
 RETRY_AFTER_S: Final = {"OVERLOADED": 1, "DEPENDENCY_UNAVAILABLE": 1}
 """After how many seconds a failure is worth repeating."""
 
+_LONGEST: Final = 256
 _M = TypeVar("_M", bound=Message)
 _log = structlog.get_logger(__name__)
 
 
 def to_status(error: TidelineError) -> status_pb2.Status:
     """Describe a failure: its reason, its facts, the field to blame, when to try again."""
+    field, said = _cut(error.field), _cut(str(error))
     details: list[Message] = [
-        error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.facts),
+        error_details_pb2.ErrorInfo(
+            reason=error.reason, domain=DOMAIN, metadata={name: _cut(fact) for name, fact in error.facts.items()}
+        ),
     ]
-    if error.field:
-        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=str(error))
+    if field:
+        violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=said)
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
     if (seconds := RETRY_AFTER_S.get(error.reason)) is not None:
         details.append(error_details_pb2.RetryInfo(retry_delay=Duration(seconds=seconds)))
     return status_pb2.Status(
         code=CODES[error.reason].value[0],
-        message=f"{error.field}: {error}" if error.field else str(error),
+        message=f"{field}: {said}" if field else said,
         details=[_pack(detail) for detail in details],
     )
 
@@ -92,6 +96,12 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: BaseExceptio
         _log.warning("dependency unavailable", **logs.describe(error.__cause__))
     described = rpc_status.to_status(to_status(error))
     await context.abort(described.code, described.details, trailing_metadata=described.trailing_metadata)
+
+
+def _cut(text: str) -> str:
+    """Keep what a client named itself from filling the trailers, which gRPC limits to 8 KiB."""
+    raw = text.encode()
+    return text if len(raw) <= _LONGEST else f"{raw[:_LONGEST].decode(errors='ignore')}..."
 
 
 def _pack(message: Message) -> any_pb2.Any:

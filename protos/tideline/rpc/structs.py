@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf.struct_pb2 import NULL_VALUE, Struct, Value
@@ -28,7 +29,7 @@ _SECONDS: Final = range(
 def struct_from_pb(struct: Struct, field: str, room: int = DEEPEST) -> dict[str, Any]:
     """Return the object that a Struct stands for; its numbers are floats.
 
-    Raises `InvalidField` for more than `room` objects and lists inside each other.
+    Raises `InvalidField` for more than `room` objects and lists inside each other, and for NaN and infinity.
     """
     if not room:
         raise InvalidField(f"has more than {DEEPEST} objects and lists inside each other", field=field)
@@ -72,6 +73,8 @@ def _value_from_pb(value: Value, field: str, room: int) -> Any:
         if not room:
             raise InvalidField(f"has more than {DEEPEST} objects and lists inside each other", field=field)
         return [_value_from_pb(item, field, room - 1) for item in value.list_value.values]
+    if kind == "number_value" and not isfinite(value.number_value):
+        raise InvalidField("has a number that is not finite, which JSON cannot say", field=field)
     return None if kind is None or kind == "null_value" else getattr(value, kind)
 
 
