@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from datetime import timedelta
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -62,10 +63,11 @@ class History:
         self._name = name
         self._sessions: list[str] = []
         self._waiting: list[str] = []
+        self._ids = count()
         self._events = 0
 
     async def search(self, shown: list[str], surface: str, hours: int) -> None:
-        await self._search(f"{self._name}/{len(self._sessions)}", shown, surface, hours)
+        await self._search(f"{self._name}/{next(self._ids)}", shown, surface, hours)
 
     async def act(self, number: int, event_types: list[str], object_id: str, hours: int) -> None:
         if self._sessions:
@@ -80,7 +82,7 @@ class History:
         )
 
     async def overtake(self, event_types: list[str], object_id: str) -> None:
-        self._waiting.append(f"{self._name}/w{len(self._waiting)}")
+        self._waiting.append(f"{self._name}/{next(self._ids)}")
         await self._push(self._waiting[-1], event_types, object_id, 0)
 
     async def arrive(self) -> None:
