@@ -85,9 +85,10 @@ async def test_a_page_token_is_good_for_its_own_search_only(served: CatalogueSer
     await served.create(collection_name, 2)
     await served.upsert(collection_name, *(an_object(str(number), at(number)) for number in range(4)))
     token = (await served.search(collection_name, at(0), limit=1)).next_page_token
-    filters, shown, score, object_id = json.loads(base64.urlsafe_b64decode(token))
-    forged = base64.urlsafe_b64encode(json.dumps([filters, -shown, score, object_id]).encode()).decode()
-    odd = base64.urlsafe_b64encode(json.dumps([filters, object_id, score, shown]).encode()).decode()
+    text = base64.urlsafe_b64decode(token).decode()
+    check, (shown, score, object_id) = text[:16], json.loads(text[16:])
+    forged = base64.urlsafe_b64encode(f"{check}{json.dumps([-shown, score, object_id])}".encode()).decode()
+    odd = base64.urlsafe_b64encode(f"{check}{json.dumps([object_id, score, shown])}".encode()).decode()
     for query, user_id, bad in ((at(1), "", token), (at(0), "user", token), (at(0), "", forged), (at(0), "", odd)):
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await served.search(collection_name, query, user_id, limit=1, page_token=bad)
