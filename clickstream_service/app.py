@@ -18,7 +18,7 @@ from clickstream_service.interactions import Interactions
 from clickstream_service.propensities import PropensityVersions
 from clickstream_service.rpc import server as rpc
 from clickstream_service.sessions import Sessions
-from clickstream_service.storage import indexes
+from clickstream_service.storage import indexes, transactions
 from clickstream_service.storage.database import Database
 from clickstream_service.storage.erasure_guard import ErasureGuard
 from clickstream_service.storage.group_commit import Limits
@@ -60,6 +60,7 @@ async def running(settings: Settings, now: Callable[[], datetime] = utc_now) -> 
         database = Database(str(settings.mongo_uri), settings.mongo_database, settings.mongo_patience)
         stack.callback(database.close)
         await indexes.ensure(database)
+        await transactions.warn_of_long_locks(database)
         guard = ErasureGuard(database)
         await guard.prepare()
 

@@ -7,8 +7,9 @@ import random
 import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
+import structlog
 from pymongo import ReadPreference
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from clickstream_service.storage.database import DURABLE, outages
@@ -21,11 +22,26 @@ if TYPE_CHECKING:
     from clickstream_service.storage.database import Database
 
 _R = TypeVar("_R")
+_log = structlog.get_logger(__name__)
 
 PATIENCE_S: Final = 30.0
 """For how long a transaction is tried again before the failure is passed on."""
+LONGEST_LOCK_S: Final = 10
+"""For how long a writer that was killed may keep others waiting before that is worth a warning."""
 FIRST_PAUSE_S: Final = 0.002
 LONGEST_PAUSE_S: Final = 0.1
+
+
+@outages()
+async def warn_of_long_locks(database: Database) -> None:
+    """Say so when the database keeps what a killed writer had locked for long: its default is a minute."""
+    name = "transactionLifetimeLimitSeconds"
+    try:
+        seconds = (await database.client.admin.command({"getParameter": 1, name: 1}))[name]
+    except OperationFailure:  # not for our user to ask, or not a question for a router
+        return
+    if seconds > LONGEST_LOCK_S:
+        _log.warning("a replica that is killed can hold up writes", parameter=name, seconds=seconds)
 
 
 @outages()
