@@ -45,3 +45,28 @@ class DependencyUnavailable(TidelineError):
     """A database or the other service does not answer."""
 
     reason = "DEPENDENCY_UNAVAILABLE"
+
+
+class Unauthenticated(TidelineError):
+    """The caller did not prove who it is; the message never says what was wrong with what it showed."""
+
+    reason = "UNAUTHENTICATED"
+
+    def __init__(self) -> None:
+        super().__init__("no valid credentials")
+
+
+class PermissionDenied(TidelineError):
+    """The caller is known, and may not do this."""
+
+    reason = "PERMISSION_DENIED"
+
+
+class RateLimited(TidelineError):
+    """This caller calls more often than it may."""
+
+    reason = "RATE_LIMITED"
+
+
+class Misconfigured(Exception):
+    """A service cannot start with these settings; the message says which and why, and holds no secret."""

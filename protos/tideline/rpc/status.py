@@ -35,7 +35,9 @@ _CODES: Final = {
         "SESSION_IRRELEVANT", "SESSION_WITHOUT_USER", "NO_OPEN_BATCH", "NO_EMBEDDER", "USER_BEING_ERASED",
     ),
     grpc.StatusCode.ABORTED: ("LEASE_LOST", "STRENGTHS_CONFLICT"),
-    grpc.StatusCode.RESOURCE_EXHAUSTED: ("OVERLOADED",),
+    grpc.StatusCode.UNAUTHENTICATED: ("UNAUTHENTICATED",),
+    grpc.StatusCode.PERMISSION_DENIED: ("PERMISSION_DENIED",),
+    grpc.StatusCode.RESOURCE_EXHAUSTED: ("OVERLOADED", "RATE_LIMITED"),
     grpc.StatusCode.UNAVAILABLE: ("DEPENDENCY_UNAVAILABLE",),
     grpc.StatusCode.DEADLINE_EXCEEDED: ("DEADLINE_EXCEEDED",),
     grpc.StatusCode.INTERNAL: ("INTERNAL",),
@@ -43,7 +45,7 @@ _CODES: Final = {
 CODES: Final = {reason: code for code, reasons in _CODES.items() for reason in reasons}
 """The status of each reason in `tideline.common.v1.ErrorReason`."""
 
-RETRY_AFTER_S: Final = {"OVERLOADED": 1, "DEPENDENCY_UNAVAILABLE": 1}
+RETRY_AFTER_S: Final = {"OVERLOADED": 1, "RATE_LIMITED": 1, "DEPENDENCY_UNAVAILABLE": 1}
 """After how many seconds a failure is worth repeating."""
 
 _LONGEST: Final = 256
