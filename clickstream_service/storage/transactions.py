@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
 from pymongo import ReadPreference
-from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
+from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError, WriteConcernError
 from pymongo.read_concern import ReadConcern
 
 from clickstream_service.storage.database import DURABLE, outages
@@ -81,7 +81,9 @@ async def _commit(session: AsyncIOMotorClientSession, give_up_at: float) -> None
         try:
             await session.commit_transaction()
         except PyMongoError as error:
-            if not error.has_error_label("UnknownTransactionCommitResult") or time.monotonic() > give_up_at:
+            # Committed but perhaps not durable yet, say when its time ran out in the waiting: asking again tells.
+            unknown = error.has_error_label("UnknownTransactionCommitResult") or isinstance(error, WriteConcernError)
+            if not unknown or time.monotonic() > give_up_at:
                 raise
             await asyncio.sleep(random.uniform(0, LONGEST_PAUSE_S))  # noqa: S311
         else:
