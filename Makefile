@@ -31,8 +31,8 @@ $(VENV)/.stubs: $(VENV)/.installed $(PROTOS)
 demo: $(VENV)/.stubs  ## The whole loop on this machine: search, click, learn, search again (DATA=DIR for other people, ARGS=--keep)
 	$(BIN)/python -m deploy.local.demo $(if $(DATA),--data $(DATA)) $(ARGS)
 
-test: $(VENV)/.stubs .venv-milvus/.installed  ## All tests (ARGS='-k word' for some)
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.stubs .venv-milvus/.installed  ## All tests, on two cores (ARGS='-k word' for some)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 quality: $(VENV)/.stubs  ## Does it help the people who search? (DATA=DIR) Are positions judged right?
 	$(BIN)/python -m deploy.local.quality $(if $(DATA),--data $(DATA)) $(ARGS)
