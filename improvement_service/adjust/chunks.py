@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 Doubles: TypeAlias = "NDArray[np.float64]"
 
 ITEMS = 1024
-PAIRS = 8192
-"""A chunk ends at either number: enough to keep the cost of calls down, and still in the processor's cache."""
+NUMBERS = 2**19
+"""A chunk ends at either count, of items or of numbers in the vectors of its pairs: enough to keep the cost of calls
+down, and still in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +90,10 @@ def cut(
     row_start = np.searchsorted(evidence.item_of_row[by_item], items)
     part_count = np.searchsorted(evidence.item_of_row[by_item], items, side="right") - row_start
     pairs = np.cumsum(part_count * entry_count)
+    most_pairs = NUMBERS // max(vectors.shape[1], 1)
     start = 0
     while start < len(items):
-        reached = int(np.searchsorted(pairs, (pairs[start - 1] if start else 0) + PAIRS, side="right"))
+        reached = int(np.searchsorted(pairs, (pairs[start - 1] if start else 0) + most_pairs, side="right"))
         end = min(max(reached, start + 1), start + ITEMS, len(items))
         here = slice(start, end)
         start = end
