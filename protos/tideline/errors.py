@@ -12,10 +12,12 @@ class TidelineError(Exception):
     """A failure with a public name.
 
     `reason` is a name in `tideline.common.v1.ErrorReason` without its prefix; `field` is the path of the request field
-    to blame, if one is; `facts` are safe to show: never a user id, never a query text.
+    to blame, if one is; `facts` are safe to show: never a user id, never a query text. `retry_after_s` says when to try
+    again, where that is known better than by the reason alone.
     """
 
     reason: str = "INTERNAL"
+    retry_after_s: float | None = None
 
     def __init__(self, message: str, *, field: str = "", facts: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -27,6 +29,18 @@ class InvalidField(TidelineError):
     """A field breaks a rule of the contract."""
 
     reason = "INVALID_FIELD"
+
+
+class MalformedMessage(InvalidField):
+    """A message cannot be decoded."""
+
+    reason = "MALFORMED_MESSAGE"
+
+
+class MessageTooLarge(TidelineError):
+    """A message is larger than a service takes."""
+
+    reason = "MESSAGE_TOO_LARGE"
 
 
 class InvalidPageToken(TidelineError):
@@ -45,6 +59,18 @@ class DependencyUnavailable(TidelineError):
     """A database or the other service does not answer."""
 
     reason = "DEPENDENCY_UNAVAILABLE"
+
+
+class DeadlineExceeded(TidelineError):
+    """The caller's deadline passed before the work was done."""
+
+    reason = "DEADLINE_EXCEEDED"
+
+
+class ServerStopping(TidelineError):
+    """The server ends, and the call with it."""
+
+    reason = "SERVER_STOPPING"
 
 
 class Unauthenticated(TidelineError):

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from tideline.errors import DependencyUnavailable
+from tideline.errors import DependencyUnavailable, TidelineError
 from tideline.rpc import status
+from tideline.rpc.decoding import decoder
 from tideline.rpc.validation import first_violation
 
 if TYPE_CHECKING:
@@ -51,13 +52,15 @@ class ContractInterceptor(grpc.aio.ServerInterceptor):
         await status.abort(context, error)
 
 
-def _check(request: Message) -> Message:
+def _check(request: Message | TidelineError) -> Message:
+    if isinstance(request, TidelineError):
+        raise request
     if (violation := first_violation(request)) is not None:
         raise violation
     return request
 
 
-async def _check_all(requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
+async def _check_all(requests: AsyncIterator[Message | TidelineError]) -> AsyncIterator[Message]:
     async for request in requests:
         yield _check(request)
 
@@ -82,33 +85,39 @@ async def _stream(call: Callable[[], AsyncIterator[Any]], context: _Context, ans
 
 
 def _unary_unary(handler: Any, answer: _Answer) -> _Handler:
-    async def call(request: Message, context: _Context) -> Any:
+    async def call(request: Message | TidelineError, context: _Context) -> Any:
         return await _unary(lambda: handler.unary_unary(_check(request), context), context, answer)
 
-    return grpc.unary_unary_rpc_method_handler(call, handler.request_deserializer, handler.response_serializer)
+    return grpc.unary_unary_rpc_method_handler(call, decoder(handler.request_deserializer), handler.response_serializer)
 
 
 def _unary_stream(handler: Any, answer: _Answer) -> _Handler:
-    async def call(request: Message, context: _Context) -> AsyncIterator[Any]:
+    async def call(request: Message | TidelineError, context: _Context) -> AsyncIterator[Any]:
         async for response in _stream(lambda: handler.unary_stream(_check(request), context), context, answer):
             yield response
 
-    return grpc.unary_stream_rpc_method_handler(call, handler.request_deserializer, handler.response_serializer)
+    return grpc.unary_stream_rpc_method_handler(
+        call, decoder(handler.request_deserializer), handler.response_serializer
+    )
 
 
 def _stream_unary(handler: Any, answer: _Answer) -> _Handler:
-    async def call(requests: AsyncIterator[Message], context: _Context) -> Any:
+    async def call(requests: AsyncIterator[Message | TidelineError], context: _Context) -> Any:
         return await _unary(lambda: handler.stream_unary(_check_all(requests), context), context, answer)
 
-    return grpc.stream_unary_rpc_method_handler(call, handler.request_deserializer, handler.response_serializer)
+    return grpc.stream_unary_rpc_method_handler(
+        call, decoder(handler.request_deserializer), handler.response_serializer
+    )
 
 
 def _stream_stream(handler: Any, answer: _Answer) -> _Handler:
-    async def call(requests: AsyncIterator[Message], context: _Context) -> AsyncIterator[Any]:
+    async def call(requests: AsyncIterator[Message | TidelineError], context: _Context) -> AsyncIterator[Any]:
         async for response in _stream(lambda: handler.stream_stream(_check_all(requests), context), context, answer):
             yield response
 
-    return grpc.stream_stream_rpc_method_handler(call, handler.request_deserializer, handler.response_serializer)
+    return grpc.stream_stream_rpc_method_handler(
+        call, decoder(handler.request_deserializer), handler.response_serializer
+    )
 
 
 _WRAPPERS: dict[tuple[bool, bool], Callable[[Any, _Answer], _Handler]] = {

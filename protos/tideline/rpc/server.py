@@ -11,16 +11,15 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
+from tideline.rpc.decoding import MAX_MESSAGE_BYTES
 from tideline.rpc.interceptor import ContractInterceptor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-"""The largest message either side takes."""
-
 OPTIONS = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # Somewhat more than the contract's limit, so that it is Tideline that answers, with a reason.
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES * 3 // 2),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     # Two processes on one port would share its calls silently.
     ("grpc.so_reuseport", 0),
