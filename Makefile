@@ -6,7 +6,7 @@ PROTOS := $(shell find protos -name '*.proto')
 DATA ?=
 ARGS ?=
 
-.PHONY: help demo test quality faults lint format clean release-contract
+.PHONY: help demo test quality faults lint format docs clean release-contract
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
@@ -54,6 +54,9 @@ format: $(VENV)/.stubs  ## Put style right
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/buf format protos --write
+
+docs: $(VENV)/.stubs  ## Write protos/REFERENCE.md anew from the comments of the contract
+	$(BIN)/python protos/reference.py
 
 release-contract: $(VENV)/.stubs  ## Freeze the contract as released: later changes must not break it
 	$(BIN)/buf build protos --output protos/released.binpb
