@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 PAGE_BYTES: Final = 3_800_000
 """How large a page may get: what gRPC clients take unless they are told otherwise is 4 MiB."""
 
+_FIELDS: Final = {"created_at": "occurred_at", "event_id": "interaction_id"}
+
 
 class Recorder(Protocol):
     """What records events, whether they belong to a session or not."""
@@ -54,12 +56,11 @@ class Interactions:
     async def record(self, interaction: Event | InvalidField, *, historical: bool) -> tuple[Event, bool]:
         """Record an interaction and return it as it is recorded, and whether it was there; raises what is wrong.
 
-        `InvalidField` and `TimeOutOfRange` name the field as a path from `interaction`.
+        Errors name the field as a path from `interaction`.
         """
         [outcome] = await self.record_many([interaction], historical=historical)
-        if isinstance(outcome, InvalidField):
-            raise type(outcome)(str(outcome), field=".".join(filter(None, ("interaction", outcome.field))))
         if isinstance(outcome, TidelineError):
+            outcome.field = ".".join(filter(None, ("interaction", outcome.field)))
             raise outcome
         assert isinstance(interaction, Event)  # noqa: S101 - it was recorded
         return await self.get(interaction.session_id, interaction.event_id), outcome.duplicate
@@ -78,7 +79,7 @@ class Interactions:
         """Return an interaction; raises `InteractionNotFound`."""
         found = await self._store.get(session_id, interaction_id)
         if found is None:
-            raise InteractionNotFound("no interaction has this id")
+            raise InteractionNotFound("no interaction has this id", field="key.interaction_id")
         return found
 
     async def delete(self, session_id: str, interaction_id: str) -> bool:
@@ -96,6 +97,6 @@ class Interactions:
 
 def _in_words_of_interactions(outcome: Stored | TidelineError) -> Stored | TidelineError:
     """Blame the field by its name in an interaction, which differs from that in an event."""
-    if isinstance(outcome, InvalidField) and outcome.field == "created_at":
-        return type(outcome)(str(outcome), field="occurred_at")
+    if isinstance(outcome, TidelineError):
+        outcome.field = _FIELDS.get(outcome.field, outcome.field)
     return outcome

@@ -70,12 +70,11 @@ class Sessions:
     async def create(self, session: Session | InvalidField) -> Session:
         """Record a session and return it as it is recorded; raises what is wrong with it.
 
-        `InvalidField` and `TimeOutOfRange` name the field as a path from `session`.
+        Errors name the field as a path from `session`.
         """
         [recorded] = await self.create_many([session])
-        if isinstance(recorded, InvalidField):
-            raise type(recorded)(str(recorded), field=".".join(filter(None, ("session", recorded.field))))
         if isinstance(recorded, TidelineError):
+            recorded.field = ".".join(filter(None, ("session", recorded.field)))
             raise recorded
         assert isinstance(session, Session)  # noqa: S101 - it was recorded
         return replace(

@@ -73,7 +73,7 @@ class MongoSessions:
         """Return a session; raises `SessionNotFound`."""
         document = await self._database.sessions.find_one({"_id": session_id})
         if document is None:
-            raise SessionNotFound("no session has this id")
+            raise SessionNotFound("no session has this id", field="session_id")
         return documents.to_session(document)
 
     @outages()
@@ -186,7 +186,7 @@ def _result(
 ) -> Recorded | SessionConflict:
     # Not recorded: the id came twice in one go, first with a user who is being erased.
     if session.fingerprint != fingerprint or recorded is None:
-        return SessionConflict("this id was used for other content")
+        return SessionConflict("this id was used for other content", field="session_id")
     return recorded if is_first else replace(recorded, created=False)
 
 

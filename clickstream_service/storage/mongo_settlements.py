@@ -57,12 +57,12 @@ class MongoSettlements:
         async def work(transaction: Transaction) -> Settlement:
             lease = await self._leases.find_one({"_id": user_id}, session=transaction)
             if lease is None or lease["fence"] != fence:
-                raise LeaseLost("another worker has leased this user since")
+                raise LeaseLost("another worker has leased this user since", field="lease.fence")
             settled: Document = lease.get("settled", {})
             if settled.get("fence") == fence:
                 return Settlement(settled["pending_again"], settled["parked"])
             if "owner" not in lease:
-                raise LeaseLost("the lease was given back")
+                raise LeaseLost("the lease was given back", field="lease.fence")
             seen = lease["leased_generation"]
             before = [_session(row) async for row in self._queue.find({"user_id": user_id}, session=transaction)]
             after = [self._settled(session, choose, seen) for session in before]

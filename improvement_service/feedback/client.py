@@ -60,6 +60,15 @@ _CHANNEL: Final = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 5_000),
 )
+_FIELDS_OF_SEARCH: Final = {
+    "session.session_id": "record_session.session_id",
+    "session.search_meta": "record_session.search_meta",
+    "session.user_id": "user_id",
+    "session.query_vector": "query_vector",
+    "session.search_query.text": "text",
+    "session.payload_filter": "payload_filter",
+}
+"""What the fields of a recorded session are called in the search that it is made of."""
 _T = TypeVar("_T")
 _OUTAGES: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
@@ -155,8 +164,13 @@ class ClickstreamClient:
         # Assigned here, or a repeated call would record it twice.
         session = convert.recorded_to_pb(search, search.recording.session_id or uuid.uuid4().hex)
         request = session_service_pb2.CreateSessionRequest(session=session)
-        with _failures():
-            answer = await self._sessions.CreateSession(request, timeout=self._patience_s)
+        try:
+            with _failures():
+                answer = await self._sessions.CreateSession(request, timeout=self._patience_s)
+        except TidelineError as refused:
+            if refused.field:
+                refused.field = _FIELDS_OF_SEARCH.get(refused.field, "record_session")
+            raise
         return answer.session.session_id
 
 

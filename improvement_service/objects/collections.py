@@ -53,7 +53,11 @@ class Collections:
 
     async def get(self, name: str) -> SearchIndex:
         """Return a collection; raises `CollectionNotFound`."""
-        return await self._definitions.get(name)
+        try:
+            return await self._definitions.get(name)
+        except CollectionNotFound as missing:
+            missing.field = "name"  # other requests have a collection by another field
+            raise
 
     async def page(self, after: str, limit: int) -> list[SearchIndex]:
         """Return collections by name, those after the name `after`."""

@@ -38,7 +38,7 @@ class MongoCollections:
         """Return a definition; raises `CollectionNotFound`."""
         document = await self._collections.find_one({"_id": name})
         if document is None:
-            raise CollectionNotFound("no collection has this name", facts={"collection": name})
+            raise CollectionNotFound("no collection has this name", field="collection", facts={"collection": name})
         return _from_document(document)
 
     @outages()

@@ -55,7 +55,7 @@ class MongoRuns:
         await self._interrupt_silent()
         document = await self._runs.find_one({"_id": run_id})
         if document is None:
-            raise RunNotFound("no run has this id")
+            raise RunNotFound("no run has this id", field="run_id")
         return _from_document(document)
 
     @outages()

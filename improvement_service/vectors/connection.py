@@ -170,7 +170,7 @@ class Connection:
 def _in_our_words(error: Exception) -> Exception:
     code = error.code if isinstance(error, MilvusException) else None
     if code == _NOT_FOUND:
-        return CollectionNotFound("its vectors are not there")
+        return CollectionNotFound("its vectors are not there", field="collection")
     return error if code in _OUR_DEFECTS else DependencyUnavailable("the vector database does not answer")
 
 
