@@ -8,6 +8,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+def printable(text: str) -> str:
+    """Write control characters, and others that cannot be seen, as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
 class TidelineError(Exception):
     """A failure with a public name.
 
@@ -20,8 +27,9 @@ class TidelineError(Exception):
     retry_after_s: float | None = None
 
     def __init__(self, message: str, *, field: str = "", facts: Mapping[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.field = field
+        # What a client named itself may be in it.
+        super().__init__(printable(message))
+        self.field = printable(field)
         self.facts = dict(facts or {})
 
 

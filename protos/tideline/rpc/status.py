@@ -120,16 +120,8 @@ def _pushback(error: TidelineError) -> tuple[tuple[str, str], ...]:
 
 
 def _cut(text: str) -> str:
-    """Return text that may go into a status.
-
-    What a client named itself must not fill the trailers, which gRPC limits to 8 KiB, nor put control characters there.
-    """
-    if not text.isprintable():
-        text = "".join(
-            character if character.isprintable() else character.encode("unicode_escape").decode()
-            for character in text[: _LONGEST + 1]
-        )
-    raw = text.encode()
+    """Keep what a client named itself from filling the trailers, which gRPC limits to 8 KiB."""
+    raw = text.encode(errors="replace")
     return text if len(raw) <= _LONGEST else f"{raw[:_LONGEST].decode(errors='ignore')}..."
 
 
