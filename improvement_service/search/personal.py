@@ -7,13 +7,16 @@ the user's view would give, as long as the index of the vector database is exact
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from improvement_service.domain.facets import match
 from improvement_service.domain.search import Page, Position, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from improvement_service.domain.facets import Wanted
     from improvement_service.domain.index import SearchIndex
@@ -51,9 +54,11 @@ class Search:
         """
         wanted = wanted or {}
         overlay = await self._overlays.get(index, user_id)
-        personal, hidden_rows = _personal(index, query, overlay, wanted)
-        # One more tells whether there is a next page; and the last row found never counts, see `_candidates`.
-        rows = min(self._vectors.most_hits, (after.shown if after else 0) + limit + 2 + hidden_rows)
+        # One more tells whether there is a next page.
+        needed = (after.shown if after else 0) + limit + 1
+        personal = _personal(index, query, overlay, wanted, needed)
+        # And the last row found never counts, see `_candidates`.
+        rows = min(self._vectors.most_hits, needed + 1 + personal.rows_in_the_way)
         while True:
             hits = await self._vectors.search(index, query, rows, wanted)
             cut_short = len(hits) >= rows and rows < self._vectors.most_hits
@@ -66,24 +71,47 @@ class Search:
         return _page(found, limit, after)
 
 
-def _personal(index: SearchIndex, query: Floats, overlay: Overlay | None, wanted: Wanted) -> tuple[list[Result], int]:
-    """Return what the user's copies score, and how many rows the originals have that they stand in for."""
+@dataclass(frozen=True)
+class _Personal:
+    """What the user has in place of originals, for one query."""
+
+    best: Sequence[Result] = ()
+    """Of the copies, as many as may be shown."""
+    hidden: frozenset[str] = frozenset()
+    """The objects whose originals are passed over."""
+    rows_in_the_way: int = 0
+    """How many rows these have that may be found before there is enough to show."""
+
+
+def _personal(index: SearchIndex, query: Floats, overlay: Overlay | None, wanted: Wanted, needed: int) -> _Personal:
+    """Score the user's copies; no more than `needed` objects, the best ones, are ever shown."""
     if overlay is None:
-        return [], 0
+        return _Personal()
     applied = overlay.applied(query, index.gate)
     if not applied.any():
-        return [], 0
+        return _Personal()
     own, base = overlay.scores(index.metric, query, applied)
-    places = applied.nonzero()[0].tolist()
+    places = applied.nonzero()[0]
+    hidden = frozenset(overlay.object_ids[place] for place in places)
+    if wanted:
+        asked_for = [match(overlay.facets[place], wanted) for place in places]
+        own, base, places = own[asked_for], base[asked_for], places[asked_for]
+    ways = applied
+    if len(own) > needed:
+        # So many copies score at least this that no original below it is shown: those are not waited for.
+        least = np.partition(own, -needed)[-needed]
+        ways = np.zeros_like(applied)
+        ways[places[base >= least]] = True
+        best = own >= least
+        own, base, places = own[best], base[best], places[best]
     results = [
-        Result(overlay.object_ids[place], float(own[n]), float(base[n]), personal=True, payload=overlay.payloads[place])
-        for n, place in enumerate(places)
-        if match(overlay.facets[place], wanted)
+        Result(overlay.object_ids[place], score, was, personal=True, payload=overlay.payloads[place])
+        for place, score, was in zip(places.tolist(), own.tolist(), base.tolist(), strict=True)
     ]
-    return results, overlay.rows_of(applied)
+    return _Personal(results, hidden, overlay.rows_of(ways))
 
 
-def _candidates(hits: Sequence[Hit], personal: Iterable[Result], floor: float | None) -> list[Result]:
+def _candidates(hits: Sequence[Hit], personal: _Personal, floor: float | None) -> list[Result]:
     """Merge what everybody finds with what is the user's own, best first.
 
     `floor` is the score of the last row that was found when there may be more: what scores no better is not in order
@@ -92,10 +120,9 @@ def _candidates(hits: Sequence[Hit], personal: Iterable[Result], floor: float | 
     merged: dict[str, Result] = {}
     for hit in hits:
         # The first row of an object is its nearest.
-        if hit.object_id not in merged:
+        if hit.object_id not in merged and hit.object_id not in personal.hidden:
             merged[hit.object_id] = Result(hit.object_id, hit.score, hit.score, personal=False, payload=hit.payload)
-    merged.update((result.object_id, result) for result in personal)
-    ordered = sorted(merged.values(), key=_order)
+    ordered = sorted([*merged.values(), *personal.best], key=_order)
     return ordered if floor is None else [result for result in ordered if result.score > floor]
 
 
