@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from datetime import timedelta
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Grows when the same data would be counted otherwise, so that what was counted before is counted again."""
 
 

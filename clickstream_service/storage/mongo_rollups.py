@@ -8,7 +8,8 @@ import uuid
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-from pymongo import DeleteOne, ReplaceOne, UpdateOne
+from pymongo import DeleteOne, ReplaceOne
+from pymongo.errors import OperationFailure
 
 from clickstream_service.storage.database import outages
 from clickstream_service.storage.rollup_changes import ChangeReader
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from motor.motor_asyncio import AsyncIOMotorClientSession
+    from pymongo import DeleteMany, UpdateOne
 
     from clickstream_service.domain.contribution import Contribution
     from clickstream_service.domain.rollup import RollupRules
@@ -31,11 +33,17 @@ if TYPE_CHECKING:
     Fold = Callable[[AsyncIOMotorClientSession], Awaitable[None]]
 
 FOLDED_AT_ONCE: Final = 1_000
-"""So many sessions are folded in one transaction."""
+"""So many sessions are folded in one transaction, at most."""
+FOLD_S: Final = 1.0
+"""How long a transaction should take at most: MongoDB ends those that outlive its limit, which may be a few seconds."""
 READ_AT_ONCE: Final = 5_000
 """So many changed sessions are gathered, at most, before they are folded."""
 QUIET_ADVANCE_S: Final = 10.0
 """How often it is noted that nothing was changed, so that the place in the stream does not get lost with age."""
+
+
+class _TooLong(Exception):
+    """A transaction failed that took long."""
 
 
 class MongoRollups:
@@ -98,6 +106,7 @@ class Following:
         self._changes = changes
         self._wait_s = wait_s
         self._advanced_at = time.monotonic()
+        self._at_once = FOLDED_AT_ONCE // 4
 
     async def step(self) -> int:
         """Bring what was changed next into the rollups; returns how many sessions, 0 when it was quiet.
@@ -105,29 +114,56 @@ class Following:
         Raises `ChangesLost`, and `RoleLost` when another replica carries them on by now.
         """
         changes = await self._changes.read(READ_AT_ONCE, self._wait_s)
-        units = list(changes.units)
-        *first, last = [units[start : start + FOLDED_AT_ONCE] for start in range(0, len(units), FOLDED_AT_ONCE)] or [[]]
-        for some in first:
-            # The place in the stream is kept with the last of them: until then, all would be folded again, which
-            # changes nothing.
-            await in_transaction(self._database, self._fold_in(some, None), retry_duplicates=True)
-        if last or changes.marks:
-            await in_transaction(self._database, self._fold_in(last, changes), retry_duplicates=True)
+        left = list(changes.units)
+        if left or changes.marks:
+            while not await self._fold_first(left, changes):
+                pass
             self._advanced_at = time.monotonic()
         elif changes.token is not None and time.monotonic() > self._advanced_at + QUIET_ADVANCE_S:
             await self._states.advance(self._generation, self._fence, changes.token, None)
             self._advanced_at = time.monotonic()
-        return len(units)
+        return len(changes.units)
+
+    async def _fold_first(self, left: list[Unit], changes: Changes) -> bool:
+        """Fold as many of the units as a transaction has time for, take them away, and return whether these were all.
+
+        The place in the stream is kept with the last of them: until then, all would be folded again, which changes
+        nothing.
+        """
+        some = left[: self._at_once]
+        is_last = len(some) == len(left)
+        began = time.monotonic()
+        try:
+            await in_transaction(
+                self._database, self._fold_in(some, changes if is_last else None), retry_duplicates=True
+            )
+        except _TooLong:
+            self._at_once = max(len(some) // 4, 1)
+            return False
+        took = time.monotonic() - began
+        if took > FOLD_S:
+            self._at_once = max(self._at_once // 2, 1)
+        elif took < FOLD_S / 4:
+            self._at_once = min(self._at_once * 2, FOLDED_AT_ONCE)
+        del left[: len(some)]
+        return is_last
 
     def _fold_in(self, units: Sequence[Unit], changes: Changes | None) -> Fold:
         async def fold(transaction: AsyncIOMotorClientSession) -> None:
-            if changes is not None and changes.token is not None:
-                await self._states.advance(self._generation, self._fence, changes.token, transaction)
-                if changes.marks:
-                    marks = {"_id": {"$in": changes.marks}}
-                    await self._database.rollup_marks.delete_many(marks, session=transaction)
-            if units:
-                await self._fold(units, transaction)
+            began = time.monotonic()
+            try:
+                if changes is not None and changes.token is not None:
+                    await self._states.advance(self._generation, self._fence, changes.token, transaction)
+                    if changes.marks:
+                        marks = {"_id": {"$in": changes.marks}}
+                        await self._database.rollup_marks.delete_many(marks, session=transaction)
+                if units:
+                    await self._fold(units, transaction)
+            except OperationFailure as error:
+                # It would end in the same way again, and again, were it as long.
+                if len(units) > 1 and time.monotonic() > began + FOLD_S:
+                    raise _TooLong from error
+                raise
 
         return fold
 
@@ -138,19 +174,19 @@ class Following:
         before = {(old["_id"]["s"], old["_id"]["e"]): to_contribution(old) async for old in found}
         after = await self._facts.contributions(units, transaction)
         # In a thread, so that calls do not have to wait for it.
-        changes, updates, emptied = await asyncio.to_thread(_differences, units, before, after)
+        changes, updates, removals = await asyncio.to_thread(_differences, units, before, after)
         if changes:
             await self._contributions.bulk_write(changes, ordered=False, session=transaction)
         if updates:
             await self._rollups.bulk_write(updates, ordered=False, session=transaction)
-        if emptied:
-            await self._rollups.delete_many({"_id": {"$in": emptied}, "refs": 0}, session=transaction)
+        if removals:
+            await self._rollups.bulk_write(removals, ordered=True, session=transaction)
 
 
 def _differences(
     units: Sequence[Unit], before: Mapping[Unit, Contribution], after: Mapping[Unit, Contribution]
-) -> tuple[list[ReplaceOne[Document] | DeleteOne], list[UpdateOne], list[Document]]:
-    """Return how contributions change, and rollups with them, and which of those may count nothing any more."""
+) -> tuple[list[ReplaceOne[Document] | DeleteOne], list[UpdateOne], list[UpdateOne | DeleteMany]]:
+    """Return how contributions change, and rollups with them, and what takes away those that count nothing any more."""
     totals = Totals()
     changes: list[ReplaceOne[Document] | DeleteOne] = []
     for session_id, event_id in units:
@@ -165,4 +201,4 @@ def _differences(
         else:
             totals.add(new)
             changes.append(ReplaceOne(contribution_id, from_contribution(new), upsert=True))
-    return changes, list(totals.updates()), totals.emptied()
+    return changes, list(totals.updates()), list(totals.removals())

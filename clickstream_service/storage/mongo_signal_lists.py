@@ -10,6 +10,7 @@ from clickstream_service.domain.contribution import Kind
 from clickstream_service.domain.hours import DAY, day_of
 from clickstream_service.domain.signal import Scope, TopObject
 from clickstream_service.storage.mongo_signals import Hours, RollupReader
+from clickstream_service.storage.rollup_documents import types_digest
 
 if TYPE_CHECKING:
     from clickstream_service.signal_lists import QueryFilter, Ranking
@@ -34,11 +35,11 @@ class MongoSignalLists:
         """Return objects shown at these ranks with impressions and skips, most skips first."""
         ranks = range(1, max_rank + 1)
         sums = {
-            name: {"$sum": {"$add": [{"$ifNull": [f"${kind}{rank}", 0]} for rank in ranks]}}
+            name: {"$sum": {"$add": [{"$ifNull": [f"$r.v.{kind}{rank}", 0]} for rank in ranks]}}
             for name, kind in (("impressions", "i"), ("skips", "s"))
         }
         stages: list[Document] = [
-            {"$group": {"_id": "$_id.x", **sums}},
+            {"$group": {"_id": "$r.v.x", **sums}},
             {"$match": {"impressions": {"$gte": min_impressions}, "skips": {"$gt": 0}}},
             {"$sort": {"skips": -1, "impressions": 1, "_id": 1}},
             {"$limit": limit},
@@ -78,16 +79,16 @@ class MongoSignalLists:
             ranges += _ranges(scope.since - length, scope.since, by_day=by_day)
         is_now = {"$gte": ["$_id.a", scope.since]}
         end = {"$cond": [is_now, scope.before, scope.since]}
-        weighted = {"$multiply": ["$n", _weight(ranking), _decay(ranking.half_life, end)]}
+        weighted = {"$multiply": ["$r.v.n", _weight(ranking), _decay(ranking.half_life, end)]}
         sums = {
             "score": {"$sum": {"$cond": [is_now, weighted, 0]}},
-            "count": {"$sum": {"$cond": [is_now, "$n", 0]}},
+            "count": {"$sum": {"$cond": [is_now, "$r.v.n", 0]}},
             "previous": {"$sum": {"$cond": [is_now, 0, weighted]}},
         }
         order = {"$divide": [_smoothed("$score", ranking), _smoothed("$previous", ranking)]}
         stages: list[Document] = [
-            {"$match": {"_id.y": {"$in": list(ranking.weights)}}},
-            {"$group": {"_id": "$_id.x", **sums}},
+            {"$match": {"r.v.y": {"$in": list(map(types_digest, ranking.weights))}}},
+            {"$group": {"_id": "$r.v.x", **sums}},
             {"$match": {"count": {"$gt": 0}}},
             {"$set": {"order": order if ranking.trending else "$score"}},
             {"$sort": {"order": -1, "score": -1, "count": -1, "_id": 1}},
@@ -109,7 +110,7 @@ def _ranges(since: int, before: int, *, by_day: bool) -> list[Hours]:
 
 def _weight(ranking: Ranking) -> Any:
     """Return what an interaction weighs by its set of types, as an expression."""
-    place = {"$indexOfArray": [{"$literal": list(ranking.weights)}, "$_id.y"]}
+    place = {"$indexOfArray": [{"$literal": list(map(types_digest, ranking.weights))}, "$r.v.y"]}
     return {"$arrayElemAt": [list(ranking.weights.values()), place]}
 
 

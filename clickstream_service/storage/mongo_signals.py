@@ -10,7 +10,7 @@ from clickstream_service.domain.hours import DAY
 from clickstream_service.domain.metrics import SUMS
 from clickstream_service.domain.signal import Scope, Step
 from clickstream_service.storage.database import outages
-from clickstream_service.storage.rollup_documents import hours, wholes
+from clickstream_service.storage.rollup_documents import PACKS, UNPACKED, hours, wholes
 from clickstream_service.storage.rollup_facts import SURFACE
 from clickstream_service.storage.rollup_state import RollupStates
 
@@ -44,11 +44,12 @@ class RollupReader:
 
     @outages()
     async def ask_all(self, ranges: Sequence[Hours], scope: Scope, stages: Sequence[Document]) -> list[Document]:
-        """Do the same for these ranges of hours instead of those of the scope."""
+        """Do the same for these ranges of hours instead of those of the scope: all of packs, or none."""
+        unpacked = UNPACKED if ranges[0].kind in PACKS else ()
         state = await self._states.current()
         while state is not None:
             match = {"$match": _query(ranges, scope, state)}
-            found = self._states.rollups(state.generation).aggregate([match, *stages], maxTimeMS=MAX_MS)
+            found = self._states.rollups(state.generation).aggregate([match, *unpacked, *stages], maxTimeMS=MAX_MS)
             answer = await found.to_list(None)
             # A recount that ended meanwhile may have taken away what was read.
             read, state = state.generation, await self._states.current()

@@ -28,11 +28,13 @@ def generation(database: Documents) -> int:
 
 def rollups(database: Documents) -> dict[str, dict[str, str]]:
     """All rollups in force by their keys, without what counts nothing."""
-    found = database[f"rollups_{generation(database)}"].find()
-    return {
-        str(sorted(each.pop("_id").items())): {name: str(n) for name, n in each.items() if str(n) != "0"}
-        for each in found
-    }
+    found: dict[str, dict[str, str]] = {}
+    for document in database[f"rollups_{generation(database)}"].find():
+        key = sorted(document.pop("_id").items())
+        each = {str([*key, digest]): counts for digest, counts in document["r"].items()} if "r" in document else None
+        for name, counts in (each or {str(key): document}).items():
+            found[name] = {name: str(n) for name, n in counts.items() if str(n) != "0"}
+    return found
 
 
 def contributions(database: Documents) -> dict[str, str]:
