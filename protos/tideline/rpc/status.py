@@ -15,7 +15,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from tideline.errors import DependencyUnavailable, InvalidField, TidelineError
-from tideline.rpc import logs, tracing
+from tideline.rpc import logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -97,7 +97,7 @@ def field_of(error: grpc.RpcError) -> str:
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: BaseException) -> None:
     """End the call with the status of `error`; what nobody foresaw is logged, and leaves without detail."""
     if not isinstance(error, TidelineError):
-        trace_id = tracing.trace_id() or uuid.uuid4().hex
+        trace_id = uuid.uuid4().hex
         _log.error("unexpected failure", trace_id=trace_id, **logs.describe(error))
         error = TidelineError("internal error", facts={"trace_id": trace_id})
     elif isinstance(error, DependencyUnavailable) and error.__cause__ is not None:
