@@ -77,6 +77,8 @@ class Session:
     """How likely each rank from 1 on was looked at; empty for 1/rank."""
     waiting: bool = True
     """Whether the queue waits for an outcome; False for what was settled by an earlier run."""
+    trace: str = ""
+    """The span of the search, as a W3C traceparent; empty when it is not known."""
 
     def weights(self) -> dict[str, float]:
         """Return what all events together say about each object they are about."""

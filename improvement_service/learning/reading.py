@@ -133,7 +133,7 @@ class Reader:
             return dict(zip(texts, await self._embedder.embed(texts), strict=True))
         except Exception as error:  # noqa: BLE001
             if len(texts) == 1:
-                _log.warning("embedding failed", **logs.describe(error))
+                _log.warning("embedding failed", **logs.describe(error), **logs.personal(text=texts[0]))
                 return {}
         # One text may have spoilt it for all.
         return {text: vector for one in texts for text, vector in (await self._embed([one])).items()}

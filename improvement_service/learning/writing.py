@@ -22,7 +22,7 @@ from improvement_service.domain.errors import CollectionNotFound
 from improvement_service.domain.feedback import Reason, State
 from improvement_service.domain.run import Stage
 from tideline.errors import TidelineError
-from tideline.rpc import logs
+from tideline.rpc import logs, tracing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 SETTLED_AT_ONCE: Final = 16
+SETTLED_IN_TRACES: Final = 32
 FAILURES_OF_AN_OUTAGE: Final = 3
 """After so many users in a row whose writes the database did not answer, the others of the chunk are not tried."""
 
@@ -66,9 +67,11 @@ class Writer:
 
         Raises `DependencyUnavailable` when our own database does not answer.
         """
-        with tally.timing(Stage.UPSERT):
+        searches = (session.trace for user in users for session in user.feedback.sessions)
+        with tally.timing(Stage.UPSERT), tracing.span("upsert", kept=searches):
             written = await self._upsert(users, leases, tally)
-        with tally.timing(Stage.SETTLE):
+        # Where there are many, each one in a trace would be too much of it.
+        with tally.timing(Stage.SETTLE), tracing.span("settle", alone=len(written) > SETTLED_IN_TRACES):
             turn = asyncio.Semaphore(SETTLED_AT_ONCE)
             await asyncio.gather(*(self._settle(user, leases, tally, turn) for user in written))
 
@@ -167,7 +170,9 @@ class Writer:
                     tally.users_lost += 1
                     await self._forget_unless_known(user)
                 else:
-                    _log.warning("a user was not settled", **logs.describe(error))
+                    _log.warning(
+                        "a user was not settled", **logs.describe(error), **logs.personal(user_id=user.lease.user_id)
+                    )
                     tally.users_failed += 1
                 leases.drop([user.lease])
                 return

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
+from improvement_service import metrics
+
 if TYPE_CHECKING:
     from improvement_service.domain.index import SearchIndex
     from improvement_service.domain.overlay import Overlay
@@ -22,6 +24,7 @@ class Overlays:
         self._most_bytes = most_bytes
         self._bytes = 0
         self._kept: OrderedDict[tuple[str, str], tuple[int, Overlay | None]] = OrderedDict()
+        metrics.OVERLAY_BYTES.set_function(lambda: self._bytes)
 
     async def get(self, index: SearchIndex, user_id: str) -> Overlay | None:
         """Return what the user has in place of originals; None when that is nothing."""
@@ -30,10 +33,13 @@ class Overlays:
         name = (index.vectors, user_id)
         if version is None:
             self._forget(name)
+            metrics.OVERLAY_NONE.inc()
             return None
         if name in self._kept and self._kept[name][0] == version:
             self._kept.move_to_end(name)
+            metrics.OVERLAY_CACHED.inc()
             return self._kept[name][1]
+        metrics.OVERLAY_LOADED.inc()
         overlay = await self._vectors.load_overlay(index, user_id)
         self._forget(name)
         self._kept[name] = version, overlay

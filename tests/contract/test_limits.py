@@ -99,7 +99,7 @@ def test_a_field_of_a_request_has_a_limit_which_its_comment_says(
         assert rules.enum.defined_only
     elif field.type_name == ".google.protobuf.Duration":
         assert rules.duration.HasField("lte")
-        assert "at most" in comment
+        assert "at most" in comment or " to " in comment
     elif field.type in NUMBERS and name not in ANY_NUMBER:
         limits = getattr(rules, NUMBERS[field.type])
         assert any(limits.HasField(rule) for rule in ("gt", "gte")) or limits.finite

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import random
 import uuid
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 import structlog
 from google.protobuf import any_pb2
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from tideline.errors import DependencyUnavailable, InvalidField, TidelineError
-from tideline.rpc import logs
+from tideline.rpc import logs, tracing
+from tideline.rpc.details import DOMAIN, field_of, reason_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from google.protobuf.message import Message
 
-DOMAIN: Final = "tideline.dev"
+__all__ = ["CODES", "DOMAIN", "RETRIED", "RETRY_AFTER_S", "abort", "field_of", "reason_of", "to_status"]
 
 _CODES: Final = {
     grpc.StatusCode.INVALID_ARGUMENT: (
@@ -54,7 +54,6 @@ RETRIED: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTE
 
 _PUSHBACK: Final = "grpc-retry-pushback-ms"
 _LONGEST: Final = 256
-_M = TypeVar("_M", bound=Message)
 _log = structlog.get_logger(__name__)
 
 
@@ -79,25 +78,10 @@ def to_status(error: TidelineError) -> status_pb2.Status:
     )
 
 
-def reason_of(error: grpc.RpcError) -> str:
-    """Return the reason that a failed call carries; empty when the failure did not come from Tideline."""
-    for info in _details(error, error_details_pb2.ErrorInfo):
-        if info.domain == DOMAIN:
-            return str(info.reason)
-    return ""
-
-
-def field_of(error: grpc.RpcError) -> str:
-    """Return the field that a failed call blames; empty when it blames none."""
-    for bad in _details(error, error_details_pb2.BadRequest):
-        return str(bad.field_violations[0].field)
-    return ""
-
-
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: BaseException) -> None:
     """End the call with the status of `error`; what nobody foresaw is logged, and leaves without detail."""
     if not isinstance(error, TidelineError):
-        trace_id = uuid.uuid4().hex
+        trace_id = tracing.trace_id() or uuid.uuid4().hex
         _log.error("unexpected failure", trace_id=trace_id, **logs.describe(error))
         error = TidelineError("internal error", facts={"trace_id": trace_id})
     elif isinstance(error, DependencyUnavailable) and error.__cause__ is not None:
@@ -129,11 +113,3 @@ def _pack(message: Message) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(message)
     return packed
-
-
-def _details(error: grpc.RpcError, kind: type[_M]) -> Iterable[_M]:
-    status = rpc_status.from_call(error)
-    for detail in status.details if status is not None else ():
-        message = kind()
-        if detail.Unpack(message):
-            yield message
