@@ -91,7 +91,9 @@ async def privacy_parts(
     erasures = MongoErasures(database, guard, records, settings.erasure_grace)
     await erasures.prepare()
     address = settings.improvement_address
-    improvement = ImprovementClient(address, settings.improvement_patience) if address else None
+    improvement = (
+        ImprovementClient(address, settings.improvement_patience, settings.improvement_access()) if address else None
+    )
     rollups = _Rollups(MongoRollups(database))
     return PrivacyParts(
         Erasures(erasures, improvement, rollups, settings.erasure_patience, now),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from improvement_service.commands import rekeying
+
 if TYPE_CHECKING:
     import argparse
 
@@ -16,22 +18,27 @@ def register(commands: Commands) -> None:
     """Add the sub-commands of this service."""
     serve = commands.add_service("improvement", "keep objects, serve searches, and learn from feedback")
     serve.set_defaults(run=_serve)
+    rekeying.register(commands)
 
 
-def _serve(_: argparse.Namespace) -> int:
+def _serve(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; leased users are settled or given back by then. 1 when it cannot start."""
     # Other commands of `tideline` do not wait for these.
     import structlog  # noqa: PLC0415
 
     from improvement_service.config import Settings  # noqa: PLC0415
-    from tideline.errors import DependencyUnavailable  # noqa: PLC0415
-    from tideline.rpc import logs  # noqa: PLC0415
+    from tideline.errors import DependencyUnavailable, Misconfigured  # noqa: PLC0415
+    from tideline.rpc import logs, tracing  # noqa: PLC0415
+    from tideline.rpc.security import refuse_exposure  # noqa: PLC0415
 
     settings = Settings()
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, personal=settings.log_personal)
     try:
-        asyncio.run(_run(settings))
-    except (DependencyUnavailable, LookupError) as failure:
+        if not arguments.insecure:
+            refuse_exposure(settings, settings.listen)
+        with tracing.exported("improvement"):
+            asyncio.run(_run(settings))
+    except (DependencyUnavailable, Misconfigured, LookupError) as failure:
         structlog.get_logger(__name__).error("cannot start", service="improvement", cause=str(failure))
         return 1
     return 0

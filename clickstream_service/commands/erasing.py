@@ -6,6 +6,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
+from tideline.rpc import flags
+
 if TYPE_CHECKING:
     import argparse
 
@@ -19,6 +21,7 @@ def register(commands: Commands) -> None:
     parser = commands.add("erase", "erase all that is known of a user, and print the receipt")
     parser.add_argument("user", metavar="USER", help="the user's id")
     parser.add_argument("--address", default="127.0.0.1:50051", help="the clickstream service (default: %(default)s)")
+    flags.add_access(parser)
     parser.set_defaults(run=_run)
 
 
@@ -27,9 +30,15 @@ def _run(arguments: argparse.Namespace) -> int:
     import grpc  # noqa: PLC0415 - other commands start without it
 
     from tideline.clickstream.v1 import privacy_service_pb2, privacy_service_pb2_grpc  # noqa: PLC0415
+    from tideline.rpc.channels import Access  # noqa: PLC0415
 
     request = privacy_service_pb2.EraseUserRequest(user_id=arguments.user)
-    with grpc.insecure_channel(arguments.address) as channel:
+    try:
+        connection = Access.of(arguments).channel(arguments.address)
+    except OSError as error:
+        print(f"tideline erase: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    with connection as channel:
         erase = privacy_service_pb2_grpc.PrivacyServiceStub(channel).EraseUser
         try:
             receipt = erase(request).receipt

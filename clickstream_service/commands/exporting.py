@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from tideline.rpc import flags
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
@@ -27,6 +29,7 @@ def register(commands: Commands) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to write to")
     parser.add_argument("--format", choices=("parquet", "jsonl"), default="parquet", help="default: %(default)s")
     parser.add_argument("--address", default="127.0.0.1:50051", help="the clickstream service (default: %(default)s)")
+    flags.add_access(parser)
     parser.add_argument("--since", type=_time, metavar="TIME", help="only what happened from this time on")
     parser.add_argument("--before", type=_time, metavar="TIME", help="only what happened before this time")
     parser.add_argument("--type", action="append", default=[], dest="types", help="only these types; may be repeated")
@@ -58,6 +61,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from clickstream_service.commands import export_rows  # noqa: PLC0415
     from clickstream_service.commands.export_files import JsonLines, MissingLibrary, Parquet  # noqa: PLC0415
+    from tideline.rpc.channels import Access  # noqa: PLC0415
     from tideline.rpc.server import OPTIONS  # noqa: PLC0415
 
     out: Path = arguments.out
@@ -65,7 +69,7 @@ def _run(arguments: argparse.Namespace) -> int:
     try:
         writer = JsonLines if arguments.format == "jsonl" else Parquet
         with (
-            grpc.insecure_channel(arguments.address, options=OPTIONS) as channel,
+            Access.of(arguments).channel(arguments.address, OPTIONS) as channel,
             writer(partial, export_rows.COLUMNS[arguments.kind]) as file,
         ):
             for rows, nbytes in _rows(channel, arguments):

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from tideline.rpc import flags
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
@@ -25,6 +27,7 @@ def register(commands: Commands) -> None:
     parser = commands.add("export-log", "write all searches and interactions that count, to be imported elsewhere")
     parser.add_argument("file", type=Path, help="where to write to, as jsonl; compressed when it ends in .gz")
     parser.add_argument("--address", default="127.0.0.1:50051", help="the clickstream service (default: %(default)s)")
+    flags.add_access(parser)
     parser.add_argument("--since", type=_time, metavar="TIME", help="only what happened from this time on")
     parser.add_argument("--before", type=_time, metavar="TIME", help="only what happened before this time")
     parser.set_defaults(run=_run)
@@ -39,6 +42,7 @@ def _run(arguments: argparse.Namespace) -> int:
     """Export to a file, which is there once it is complete. 1 when that failed."""
     import grpc  # noqa: PLC0415 - other commands start without it
 
+    from tideline.rpc.channels import Access  # noqa: PLC0415
     from tideline.rpc.server import OPTIONS  # noqa: PLC0415
 
     file: Path = arguments.file
@@ -46,7 +50,7 @@ def _run(arguments: argparse.Namespace) -> int:
     counts = {"session": 0, "interaction": 0}
     try:
         with (
-            grpc.insecure_channel(arguments.address, options=OPTIONS) as channel,
+            Access.of(arguments).channel(arguments.address, OPTIONS) as channel,
             gzip.open(partial, "wt", encoding="utf-8")
             if file.suffix == ".gz"
             else partial.open("w", encoding="utf-8") as out,

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from tideline.rpc import flags
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -28,6 +30,7 @@ def register(commands: Commands) -> None:
     parser.add_argument("format", choices=FORMATS, help="what the file holds")
     parser.add_argument("file", type=Path, help="the file; .gz is read as it is")
     parser.add_argument("--address", default="127.0.0.1:50051", help="the clickstream service (default: %(default)s)")
+    flags.add_access(parser)
     parser.add_argument(
         "--type",
         action="append",
@@ -74,11 +77,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _import(arguments: argparse.Namespace) -> tuple[Progress, Path]:
-    import grpc  # noqa: PLC0415
-
     from clickstream_service.importers.checkpoint import Checkpoint  # noqa: PLC0415
     from clickstream_service.importers.sending import Sender  # noqa: PLC0415
     from clickstream_service.importers.source import Source  # noqa: PLC0415
+    from tideline.rpc.channels import Access  # noqa: PLC0415
     from tideline.rpc.server import OPTIONS  # noqa: PLC0415
 
     source = Source(arguments.file)
@@ -96,7 +98,7 @@ def _import(arguments: argparse.Namespace) -> tuple[Progress, Path]:
 
     with (
         contextlib.closing(kept),
-        grpc.insecure_channel(arguments.address, options=OPTIONS) as channel,
+        Access.of(arguments).channel(arguments.address, OPTIONS) as channel,
         _shown(source, progress) as watched,
     ):
         items = itertools.islice(importer.read(source), progress.done, None)

@@ -8,10 +8,13 @@ import grpc
 
 from tideline.errors import DependencyUnavailable
 from tideline.improvement.v1 import object_service_pb2, object_service_pb2_grpc
+from tideline.rpc.channels import NOTHING
 from tideline.rpc.server import OPTIONS
 
 if TYPE_CHECKING:
     from datetime import timedelta
+
+    from tideline.rpc.channels import Access
 
 _CHANNEL = (*OPTIONS, ("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 2_000))
 
@@ -19,9 +22,9 @@ _CHANNEL = (*OPTIONS, ("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_rec
 class ImprovementClient:
     """The improvement service at an address."""
 
-    def __init__(self, address: str, patience: timedelta) -> None:
+    def __init__(self, address: str, patience: timedelta, access: Access = NOTHING) -> None:
         """Prepare a connection; it is made by the first call. Calls wait up to `patience` for an answer."""
-        self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL)
+        self._channel = access.aio_channel(address, _CHANNEL)
         self._objects = object_service_pb2_grpc.ObjectServiceStub(self._channel)
         self._patience_s = patience.total_seconds()
 

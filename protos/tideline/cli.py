@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 from importlib import metadata
 from typing import TYPE_CHECKING
+
+from tideline.rpc import key_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,9 +19,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     A service adds its sub-commands through the entry point group `tideline.commands`: a function that takes a
     `Commands` and calls `add` on it.
     """
+    # The core of gRPC would write to standard error in a format of its own; asked before it is loaded.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     parser = argparse.ArgumentParser(prog="tideline", description="A feedback loop for vector search.")
     parser.add_argument("--version", action="version", version=f"tideline {metadata.version('tideline')}")
     commands = Commands(parser)
+    key_command.register(commands)
     for entry_point in sorted(metadata.entry_points(group="tideline.commands"), key=lambda found: found.name):
         try:
             register = entry_point.load()
@@ -38,6 +44,9 @@ class Commands:
         self._top = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
         serve = self._top.add_parser("serve", help="run a service until SIGTERM")
         self._serve = serve.add_subparsers(title="services", metavar="SERVICE", required=True)
+        about = "bring the user ids in a database under the newest key, while the service is stopped"
+        rekey = self._top.add_parser("rekey", help=about, description=about)
+        self._rekey = rekey.add_subparsers(title="databases", metavar="SERVICE", required=True)
 
     def add(self, name: str, help: str) -> argparse.ArgumentParser:  # noqa: A002
         """Add a command; the caller sets `run`, a function of the parsed arguments that returns the exit code."""
@@ -45,7 +54,17 @@ class Commands:
 
     def add_service(self, name: str, help: str) -> argparse.ArgumentParser:  # noqa: A002
         """Add a service to `tideline serve`; the caller sets `run` as for `add`."""
-        return self._serve.add_parser(name, help=help, description=help)
+        parser = self._serve.add_parser(name, help=help, description=help)
+        parser.add_argument(
+            "--insecure",
+            action="store_true",
+            help="serve other machines although there is no TLS, or callers need not say who they are",
+        )
+        return parser
+
+    def add_rekeying(self, name: str, help: str) -> argparse.ArgumentParser:  # noqa: A002
+        """Add the database of a service to `tideline rekey`; the caller sets `run` as for `add`."""
+        return self._rekey.add_parser(name, help=help, description=help)
 
     def missing(self, name: str, error: ModuleNotFoundError) -> None:
         """List a service whose libraries are not installed, and say how to get them when it is called."""
