@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
@@ -37,6 +38,9 @@ class LeaseStore(Protocol):
 
     async def release(self, leases: Sequence[tuple[str, int]]) -> int:
         """Free users that are held under these fences; returns how many were."""
+
+    async def release_all(self, owner: str) -> int:
+        """Free all users that a worker holds; returns how many there were."""
 
     async def free(self, lease: Lease) -> None:
         """Free a user unless another lease holds it by now; the attempt counts."""
@@ -113,9 +117,13 @@ class Feedback:
         """Hold users, each with its fence, for longer."""
         return await self._leases.renew(leases, duration or self._rules.lease)
 
-    async def release(self, leases: Sequence[tuple[str, int]]) -> int:
-        """Free users, each with its fence, as if they had not been leased; returns how many were held."""
-        return await self._leases.release(leases)
+    async def release(self, leases: Sequence[tuple[str, int]], owner: str = "") -> int:
+        """Free users, each with its fence, and all that `owner` holds, as if they had not been leased.
+
+        Returns how many were held.
+        """
+        released = await self._leases.release(leases) if leases else 0
+        return released + (await self._leases.release_all(owner) if owner else 0)
 
     async def settle(self, user_id: str, fence: int, outcomes: Sequence[FeedbackOutcome]) -> Settlement:
         """Record what became of the sessions of a user, and free the user; raises `LeaseLost`."""
@@ -154,7 +162,7 @@ class Feedback:
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something for a caller who is gone; when it fails, the lease expires by itself."""
-        task = asyncio.create_task(work)
+        task = asyncio.create_task(work, context=contextvars.Context())
         self._under_way.add(task)
         task.add_done_callback(self._done)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from improvement_service import embedders, session_filter
 from improvement_service.cycle import Cycle, CycleRules
@@ -22,17 +23,27 @@ from improvement_service.search.overlays import Overlays
 from improvement_service.search.personal import Search
 from improvement_service.search.searching import Searching
 from improvement_service.storage import database as mongo
+from improvement_service.storage.availability import Availability, within
 from improvement_service.storage.collections import MongoCollections
 from improvement_service.storage.personal_versions import MongoPersonalVersions
 from improvement_service.storage.personal_writes import MongoPersonalWrites
 from improvement_service.storage.runs import MongoRuns
 from improvement_service.storage.schedule import MongoSchedule
+from improvement_service.storage.user_key_mark import SETTING, UserKeyMark
 from improvement_service.vectors.milvus import VectorStore
+from tideline.rpc.calls import CallsInterceptor
+from tideline.rpc.metrics import served
+from tideline.rpc.pseudonyms import UserKeys
+from tideline.rpc.security import Security
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from improvement_service.config import Settings
+    from tideline.rpc.health import Checks
+
+SETTLING: Final = timedelta(seconds=5)
+"""How long a run may take to settle what it is writing, at least, however short the grace of calls is."""
 
 
 def utc_now() -> datetime:
@@ -60,7 +71,8 @@ async def running(
     Leaving it in order: no more calls and no more users are taken, calls under way get their grace, the run under way
     settles what it is writing and gives back the rest, then the databases are let go.
     Raises `DependencyUnavailable` when there is no MongoDB, `RuntimeError` when the address is taken, `LookupError`
-    when an embedder or a filter that the settings name is not installed.
+    when an embedder or a filter that the settings name is not installed, `WrongUserKeys` when these are not the keys
+    of the database.
     """
     filter_rules = session_filter.FilterRules(
         settings.min_session_duration, settings.max_clicks, settings.prefer_below_top
@@ -68,11 +80,17 @@ async def running(
     judge = session_filter.load(settings.session_filter, filter_rules)
     embedding = embedders.load(settings.embedder) if settings.embedder else None
     async with AsyncExitStack() as stack:
+        security = stack.enter_context(closing(Security(settings)))
+        availability = Availability(settings.mongo_patience.total_seconds())
         database = stack.enter_context(
-            mongo.connected(str(settings.mongo_uri), settings.mongo_database, settings.mongo_patience)
+            mongo.connected(str(settings.mongo_uri), settings.mongo_database, settings.mongo_patience, availability)
         )
+        keys = UserKeys.read(settings.user_keys_file, SETTING) if settings.user_keys_file else None
+        await UserKeyMark(database).admit(keys)
         feedback = await stack.enter_async_context(
-            clickstream.connected(settings.clickstream_address, settings.clickstream_patience)
+            clickstream.connected(
+                settings.clickstream_address, settings.clickstream_patience, settings.clickstream_access(), keys
+            )
         )
         vectors = connect(settings)
         stack.push_async_callback(vectors.close)
@@ -100,14 +118,22 @@ async def running(
                 forgetting=forgetting,
                 searching=Searching(definitions, search, feedback, embedding),
                 improvement=improvement,
-            )
+            ),
+            CallsInterceptor(open_ended=rpc.OPEN_ENDED, within=within, check=availability.check),
+            security,
+            keys,
         )
         port = server.listen(settings.listen)
-        stack.push_async_callback(improvement.stop)
-        await server.start()
+        stack.push_async_callback(improvement.stop, max(settings.stop_grace, SETTLING))
+        await stack.enter_async_context(server.health.served(settings.health_listen))
+        await server.start(ready=False)
         stack.push_async_callback(server.stop, settings.stop_grace.total_seconds())
         stack.callback(improvement.wind_down)
         stack.enter_context(timer.calling(improvement.tick))
+        await stack.enter_async_context(served(settings.metrics_listen))
+        # The last to come and the first to go: no more calls are to be sent to a service that ends.
+        checks: Checks = {"mongodb": partial(mongo.ping, database), "milvus": vectors.ping}
+        await stack.enter_async_context(server.health.watching(checks, settings.health_every, settings.health_patience))
         yield port
 
 

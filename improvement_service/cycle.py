@@ -19,6 +19,7 @@ from improvement_service.learning.ahead import ahead, until
 from improvement_service.learning.fetching import fetch, rows_of
 from improvement_service.learning.leases import Leases
 from improvement_service.learning.moved_user import MovedUser
+from tideline.rpc import tracing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
@@ -87,7 +88,7 @@ class Cycle:
         When `stop` is set, no more users are leased, those being written are settled, and the others are given back.
         Raises `DependencyUnavailable` when it cannot go on; what was settled stays, and the rest is pending.
         """
-        async with Leases(self._feedback, self._rules.lease) as leases, AsyncExitStack() as stages:
+        async with Leases(self._feedback, self._rules.lease, owner) as leases, AsyncExitStack() as stages:
             leased = await stages.enter_async_context(ahead(self._lease(owner, leases, tally, stop)))
             fetched = await stages.enter_async_context(ahead(self._fetch(leased, tally)))
             adjusted = await stages.enter_async_context(ahead(self._adjust(fetched, tally)))
@@ -108,6 +109,8 @@ class Cycle:
                 with tally.timing(Stage.LEASE):
                     user = await anext(users, None)
                 if user is None:
+                    if not stop.is_set():
+                        leases.know_all()
                     break
                 tally.users_leased += 1
                 chunk.append(user)
@@ -123,7 +126,7 @@ class Cycle:
         """Read the sessions of each chunk, and the originals that they speak of."""
         async for leased in chunks:
             users, indexes = await self._reader.read(leased, tally)
-            with tally.timing(Stage.FETCH):
+            with tally.timing(Stage.FETCH), tracing.span("fetch"):
                 originals = await fetch(self._originals, users, indexes)
             yield _Chunk(users, indexes, originals)
 
@@ -131,7 +134,8 @@ class Cycle:
         """Move the vectors of each chunk, in portions."""
         async for chunk in chunks:
             for portion in _portions(chunk, self._rules.chunk_vectors):
-                with tally.timing(Stage.ADJUST):
+                searches = (session.trace for user in portion for session in user.sessions)
+                with tally.timing(Stage.ADJUST), tracing.span("adjust", kept=searches):
                     moved = await self._move(chunk, portion)
                 yield moved
 

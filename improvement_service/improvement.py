@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import uuid
 from contextlib import suppress
 from copy import deepcopy
@@ -11,14 +12,17 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
+from improvement_service import metrics
 from improvement_service.domain.run import Run, RunState, Trigger
 from improvement_service.domain.schedule import Schedule
 from tideline.errors import TidelineError
-from tideline.rpc import logs
+from tideline.rpc import logs, tracing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
     from datetime import datetime, timedelta
+
+    from opentelemetry.trace import SpanContext
 
     from improvement_service.domain.run import Tally
 
@@ -159,10 +163,12 @@ class Improvement:
         """Let the run under way settle what it is writing and give back the rest; start no more."""
         self._stop.set()
 
-    async def stop(self) -> None:
-        """Wind down, and wait until the run under way has ended."""
+    async def stop(self, within: timedelta) -> None:
+        """Wind down, and wait until the run under way has ended; it is broken off after `within`."""
         self.wind_down()
         if self._running is not None:
+            await asyncio.wait([self._running], timeout=within.total_seconds())
+            self._running.cancel()
             await asyncio.wait([self._running])
 
     def _begin(self, trigger: Trigger) -> Run:
@@ -171,15 +177,19 @@ class Improvement:
         started_at = now.replace(microsecond=now.microsecond // 1000 * 1000)
         self._run = Run(uuid.uuid4().hex, trigger, self._owner, started_at)
         self._asked_for = trigger is Trigger.REQUEST
-        self._running = asyncio.create_task(self._go(self._run))
+        # Without what is known of the caller, the deadline above all.
+        self._running = asyncio.create_task(self._go(self._run, tracing.here()), context=contextvars.Context())
         return self._run
 
-    async def _go(self, run: Run) -> None:
-        over = asyncio.Event()
-        reporting = asyncio.create_task(self._report(run, over))
+    async def _go(self, run: Run, caller: SpanContext | None) -> None:
+        over, progress = asyncio.Event(), metrics.RunProgress()
+        reporting = asyncio.create_task(self._report(run, over, progress))
         try:
-            await self._cycle.run(self._owner, run.tally, self._stop)
+            with tracing.span("improvement run", parent=caller, run_id=run.run_id, run_trigger=run.trigger):
+                await self._cycle.run(self._owner, run.tally, self._stop)
             state = RunState.INTERRUPTED if self._stop.is_set() else RunState.SUCCEEDED
+        except asyncio.CancelledError:
+            state = RunState.INTERRUPTED
         except Exception as error:  # noqa: BLE001
             _log.error("run failed", run_id=run.run_id, **logs.describe(error))
             run.error = str(error) if isinstance(error, TidelineError) else type(error).__name__
@@ -188,17 +198,21 @@ class Improvement:
         await reporting
         if self._is_worth_keeping(run):
             _log.info("run over", run_id=run.run_id, state=state, users=run.tally.users_leased)
-        await self._save(replace(run, state=state, finished_at=self._now()))
+        progress.count(run.tally)
+        ended = replace(run, state=state, finished_at=self._now())
+        metrics.run_over(ended)
+        await self._save(ended)
         # From here on the next one may start, and those who watch this one read how it ended.
         self._run = None
         self._tell()
 
-    async def _report(self, run: Run, over: asyncio.Event) -> None:
+    async def _report(self, run: Run, over: asyncio.Event, progress: metrics.RunProgress) -> None:
         """Save the run and tell those who watch it, now and then, until it is over."""
         while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(over.wait(), SAVED_EVERY_S)
                 return
+            progress.count(run.tally)
             await self._save(run)
             self._tell()
 

@@ -69,7 +69,8 @@ class FeedbackServicer(FeedbackServiceServicer):
         return pb.SettleFeedbackResponse(pending_again=settlement.pending_again, parked=settlement.parked)
 
     async def ReleaseLease(self, request: pb.ReleaseLeaseRequest, context: Context) -> pb.ReleaseLeaseResponse:
-        return pb.ReleaseLeaseResponse(released=await self._feedback.release(convert.leases_from_pb(request.leases)))
+        released = await self._feedback.release(convert.leases_from_pb(request.leases), request.owner)
+        return pb.ReleaseLeaseResponse(released=released)
 
     async def RequeueUsers(self, request: pb.RequeueUsersRequest, context: Context) -> pb.RequeueUsersResponse:
         return pb.RequeueUsersResponse(requeued=await self._feedback.requeue(request.user_ids))

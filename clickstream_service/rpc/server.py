@@ -51,6 +51,9 @@ if TYPE_CHECKING:
     from clickstream_service.submission import Submissions
     from clickstream_service.training.exports import Training
     from clickstream_service.training.snapshots import Snapshots
+    from tideline.rpc.calls import CallsInterceptor
+    from tideline.rpc.pseudonyms import UserKeys
+    from tideline.rpc.security import Security
 
 SERVICES: Final = (
     session_service_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name,
@@ -85,9 +88,19 @@ class UseCases:
     monitors: Monitors
 
 
-def build(use_cases: UseCases, now: Callable[[], datetime]) -> Server:
+OPEN_ENDED: Final = ("/tideline.clickstream.v1.FeedbackService/LeaseFeedback",)
+"""What goes on for as long as its client takes: when the server stops, what is leased so far is all."""
+
+
+def build(
+    use_cases: UseCases,
+    now: Callable[[], datetime],
+    calls: CallsInterceptor | None = None,
+    security: Security | None = None,
+    user_keys: UserKeys | None = None,
+) -> Server:
     """Return a server that answers for all services of the clickstream contract."""
-    server = Server(reflect=SERVICES)
+    server = Server(reflect=SERVICES, calls=calls, security=security, user_keys=user_keys)
     strengths = use_cases.strengths
     add_SessionServiceServicer_to_server(
         SessionServicer(use_cases.sessions, use_cases.events, strengths, now), server.grpc

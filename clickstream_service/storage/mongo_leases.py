@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from pymongo import ASCENDING, ReturnDocument, UpdateOne
@@ -21,11 +22,12 @@ from clickstream_service.storage.hydration import GROUP, groups, hydrated
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
-    from datetime import datetime, timedelta
+    from datetime import timedelta
 
     from clickstream_service.storage.database import Collection, Database, Document
 
 _HELD: Final = {"$exists": True}
+BEFORE_ALL: Final = datetime.fromtimestamp(0, UTC)
 
 
 class MongoLeases:
@@ -69,6 +71,13 @@ class MongoLeases:
         """Free users that are held under these fences; returns how many were."""
         changes = [UpdateOne(_held(*lease), lease_updates.GIVE_BACK) for lease in leases]
         return (await self._leases.bulk_write(changes, ordered=False)).modified_count
+
+    @outages()
+    async def release_all(self, owner: str) -> int:
+        """Free all users that a worker holds; returns how many there were."""
+        # The time is named for the sake of the index.
+        held = {"owner": owner, "available_at": {"$gt": BEFORE_ALL}}
+        return (await self._leases.update_many(held, lease_updates.GIVE_BACK)).modified_count
 
     @outages()
     async def free(self, lease: Lease) -> None:

@@ -20,6 +20,7 @@ from tideline.clickstream.v1 import (
 )
 from tideline.errors import DependencyUnavailable, TidelineError
 from tideline.rpc import status
+from tideline.rpc.channels import NOTHING
 from tideline.rpc.server import OPTIONS
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
     from improvement_service.domain.feedback import Lease, Outcome, Session
     from improvement_service.domain.search import RecordedSearch
+    from tideline.rpc.channels import Access
+    from tideline.rpc.pseudonyms import UserKeys
 
 USERS_A_CALL: Final = 10_000
 OUTCOMES_A_CALL: Final = 100_000
@@ -80,9 +83,15 @@ class ClickstreamClient:
     that it gave.
     """
 
-    def __init__(self, address: str, patience: timedelta) -> None:
-        """Prepare a connection; it is made by the first call. Calls wait up to `patience` for an answer."""
-        self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL)
+    def __init__(
+        self, address: str, patience: timedelta, access: Access = NOTHING, keys: UserKeys | None = None
+    ) -> None:
+        """Prepare a connection; it is made by the first call. Calls wait up to `patience` for an answer.
+
+        With `keys`, the service has to name users by their pseudonyms under the newest of them.
+        """
+        self._keys = keys
+        self._channel = access.aio_channel(address, _CHANNEL)
         self._feedback = feedback_service_pb2_grpc.FeedbackServiceStub(self._channel)
         self._sessions = session_service_pb2_grpc.SessionServiceStub(self._channel)
         self._patience_s = patience.total_seconds()
@@ -111,15 +120,25 @@ class ClickstreamClient:
                 try:
                     async for part in call:
                         if lease is None:
-                            lease = convert.lease_from_pb(part.lease)
+                            lease = self._recognised(convert.lease_from_pb(part.lease))
                             began(lease)
                         sessions += map(convert.session_from_pb, part.sessions)
                         if part.last:
                             leased += 1
                             yield LeasedUser(lease, tuple(sessions))
                             sessions, lease = [], None
+                except grpc.aio.AioRpcError as error:
+                    if status.reason_of(error) != "SERVER_STOPPING":
+                        raise
+                    # What it leased until then is here and ours; the others are left to the next call.
+                    return
                 finally:
                     call.cancel()
+
+    def _recognised(self, lease: Lease) -> Lease:
+        if self._keys is not None and self._keys.pseudonym(lease.user_id) != lease.user_id:
+            raise DependencyUnavailable("the clickstream service names users otherwise: it has other USER_KEYS_FILE")
+        return lease
 
     async def renew(self, leases: Sequence[Lease], duration: timedelta) -> list[Lease]:
         """Hold users for `duration` from now; returns the leases that are lost."""
@@ -141,6 +160,12 @@ class ClickstreamClient:
         with _failures():
             answer = await self._feedback.SettleFeedback(request, timeout=self._patience_s, wait_for_ready=True)
         return Settlement(answer.pending_again, answer.parked)
+
+    async def release_all(self, owner: str) -> None:
+        """Free all users that a worker holds, those included that it does not know of."""
+        with _failures():
+            request = feedback_service_pb2.ReleaseLeaseRequest(owner=owner)
+            await self._feedback.ReleaseLease(request, timeout=self._patience_s)
 
     async def release(self, leases: Sequence[Lease]) -> None:
         """Free users as if they had not been leased; those that are lost are passed over."""
@@ -175,9 +200,11 @@ class ClickstreamClient:
 
 
 @asynccontextmanager
-async def connected(address: str, patience: timedelta) -> AsyncIterator[ClickstreamClient]:
+async def connected(
+    address: str, patience: timedelta, access: Access = NOTHING, keys: UserKeys | None = None
+) -> AsyncIterator[ClickstreamClient]:
     """Connect to the clickstream service for as long as the block lasts."""
-    client = ClickstreamClient(address, patience)
+    client = ClickstreamClient(address, patience, access, keys)
     try:
         yield client
     finally:

@@ -25,8 +25,10 @@ _log = structlog.get_logger(__name__)
 class Leases:
     """Renews what a run holds for as long as the block lasts, and gives back what is left at its end."""
 
-    def __init__(self, feedback: Feedback, duration: timedelta) -> None:
+    def __init__(self, feedback: Feedback, duration: timedelta, owner: str) -> None:
         self._feedback = feedback
+        self._owner = owner
+        self._broken_off = True
         self._duration = duration
         self._until: dict[Lease, float] = {}
         self._renewing: asyncio.Task[None] | None = None
@@ -42,12 +44,19 @@ class Leases:
                 await self._renewing
         left = list(self._until)
         self._until.clear()
-        if left:
+        if left or self._broken_off:
             try:
-                await self._feedback.release(left)
+                if self._broken_off:
+                    await self._feedback.release_all(self._owner)
+                else:
+                    await self._feedback.release(left)
             except TidelineError as error:
                 # They come free by themselves when the leases expire.
                 _log.warning("leases were not given back", count=len(left), **logs.describe(error))
+
+    def know_all(self) -> None:
+        """Know that nothing was leased for us that we have not heard of: the last answer has been read."""
+        self._broken_off = False
 
     def add(self, lease: Lease) -> None:
         """Hold a user who was just leased."""

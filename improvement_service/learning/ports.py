@@ -31,6 +31,9 @@ class Feedback(Protocol):
     async def release(self, leases: Sequence[Lease]) -> None:
         """Free users as if they had not been leased."""
 
+    async def release_all(self, owner: str) -> None:
+        """Free all users that a worker holds, those included that it does not know of."""
+
     async def requeue_users(self, user_ids: Sequence[str]) -> int:
         """Queue users to be learned anew; returns how many of them are known."""
 

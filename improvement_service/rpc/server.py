@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from improvement_service.objects.collections import Collections
     from improvement_service.objects.forgetting import Forgetting
     from improvement_service.search.searching import Searching
+    from tideline.rpc.calls import CallsInterceptor
+    from tideline.rpc.pseudonyms import UserKeys
+    from tideline.rpc.security import Security
 
 SERVICES: Final = (
     object_service_pb2.DESCRIPTOR.services_by_name["ObjectService"].full_name,
@@ -39,9 +42,18 @@ class UseCases:
     improvement: Improvement
 
 
-def build(use_cases: UseCases) -> Server:
+OPEN_ENDED: Final = ("/tideline.improvement.v1.ImprovementService/WatchRun",)
+"""What goes on for as long as there is news; another replica has it, too."""
+
+
+def build(
+    use_cases: UseCases,
+    calls: CallsInterceptor | None = None,
+    security: Security | None = None,
+    user_keys: UserKeys | None = None,
+) -> Server:
     """Return a server that answers for all services of the improvement contract."""
-    server = Server(reflect=SERVICES)
+    server = Server(reflect=SERVICES, calls=calls, security=security, user_keys=user_keys)
     add_ObjectServiceServicer_to_server(
         ObjectServicer(use_cases.collections, use_cases.catalogue, use_cases.forgetting), server.grpc
     )

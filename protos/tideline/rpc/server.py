@@ -7,15 +7,20 @@ import signal
 from typing import TYPE_CHECKING
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
+from tideline.rpc.calls import CallsInterceptor
 from tideline.rpc.decoding import MAX_MESSAGE_BYTES
+from tideline.rpc.health import Health
 from tideline.rpc.interceptor import ContractInterceptor
+from tideline.rpc.telemetry import TelemetryInterceptor
+from tideline.rpc.user_ids import PseudonymInterceptor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from tideline.rpc.pseudonyms import UserKeys
+    from tideline.rpc.security import Security
 
 OPTIONS = (
     # Somewhat more than the contract's limit, so that it is Tideline that answers, with a reason.
@@ -32,28 +37,54 @@ OPTIONS = (
 
 
 class Server:
-    """A `grpc.aio` server with the contract's checks, health and, when wanted, reflection."""
+    """A `grpc.aio` server with telemetry, the contract's checks, health and, when wanted, reflection."""
 
-    def __init__(self, *, unavailable: tuple[type[Exception], ...] = (), reflect: Iterable[str] = ()) -> None:
-        self.grpc = grpc.aio.server(interceptors=[ContractInterceptor(unavailable)], options=OPTIONS)
-        self._health = HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
-        if names := tuple(reflect):
+    def __init__(
+        self,
+        *,
+        unavailable: tuple[type[Exception], ...] = (),
+        reflect: Iterable[str] = (),
+        calls: CallsInterceptor | None = None,
+        security: Security | None = None,
+        user_keys: UserKeys | None = None,
+    ) -> None:
+        """Have health and, where it is wanted, reflection tell of the services in `reflect`.
+
+        With `user_keys`, whatever is behind the server knows users by their pseudonyms only.
+        """
+        self._calls = calls or CallsInterceptor()
+        # The first one sees calls first.
+        protection = [security.interceptor] if security is not None else []
+        interceptors = [TelemetryInterceptor(), *protection, self._calls, ContractInterceptor(unavailable)]
+        if user_keys is not None:
+            interceptors.append(PseudonymInterceptor(user_keys))
+        self.grpc = grpc.aio.server(interceptors=interceptors, options=OPTIONS)
+        # The generic handlers find every method. For methods that are registered by name, too, gRPC keeps a call waiting
+        # each, and goes through all of these at every call.
+        self.grpc.add_registered_method_handlers = lambda *_: None  # type: ignore[method-assign]
+        names = tuple(reflect)
+        self.health = Health(self.grpc, names)
+        self._credentials = security.credentials if security is not None else None
+        if names and (security is None or security.reflection):
             reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), self.grpc)
 
     def listen(self, address: str) -> int:
         """Bind to `address` and return the port; raises `RuntimeError` when it is taken."""
-        return self.grpc.add_insecure_port(address)
+        if self._credentials is None:
+            return self.grpc.add_insecure_port(address)
+        return self.grpc.add_secure_port(address, self._credentials)
 
-    async def start(self) -> None:
-        """Take calls from now on, and say so."""
+    async def start(self, *, ready: bool = True) -> None:
+        """Take calls from now on, and say so, unless it takes `health.watch` to find out that it is `ready`."""
+        await self.health.start(ready=ready)
         await self.grpc.start()
-        await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
 
     async def stop(self, grace_s: float) -> None:
         """Say that no more calls are wanted, give those under way `grace_s` seconds, and end."""
-        await self._health.enter_graceful_shutdown()
+        await self.health.leave()
+        telling = asyncio.create_task(self._calls.stop(grace_s))
         await self.grpc.stop(grace_s)
+        telling.cancel()
 
 
 async def until_told_to_stop() -> None:
