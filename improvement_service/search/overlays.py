@@ -26,6 +26,10 @@ class Overlays:
         self._kept: OrderedDict[tuple[str, str], tuple[int, Overlay | None]] = OrderedDict()
         metrics.OVERLAY_BYTES.set_function(lambda: self._bytes)
 
+    def kept(self, index: SearchIndex, user_id: str) -> Overlay | None:
+        """Return what is in memory, be it out of date; `get` returns the same object if it is not."""
+        return self._kept.get((index.vectors, user_id), (0, None))[1]
+
     async def get(self, index: SearchIndex, user_id: str) -> Overlay | None:
         """Return what the user has in place of originals; None when that is nothing."""
         # Read before the copies: a write in between makes the next search read again.

@@ -7,6 +7,7 @@ the user's view would give, as long as the index of the vector database is exact
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -52,23 +53,39 @@ class Search:
         Of two that score the same the lower id comes first. Only what lies within the nearest 16,384 vectors is ever
         found.
         """
-        wanted = wanted or {}
-        overlay = await self._overlays.get(index, user_id)
+        asked = _Asked(index, query, limit, after, wanted or {})
+        # Whether what is in memory still counts is found out while the search goes on, and it mostly does.
+        kept = self._overlays.kept(index, user_id)
+        page, overlay = await asyncio.gather(self._page(asked, kept), self._overlays.get(index, user_id))
+        return page if overlay is kept else await self._page(asked, overlay)
+
+    async def _page(self, asked: _Asked, overlay: Overlay | None) -> Page:
         # One more tells whether there is a next page.
-        needed = (after.shown if after else 0) + limit + 1
-        personal = _personal(index, query, overlay, wanted, needed)
+        needed = (asked.after.shown if asked.after else 0) + asked.limit + 1
+        personal = _personal(asked, overlay, needed)
         # And the last row found never counts, see `_candidates`.
         rows = min(self._vectors.most_hits, needed + 1 + personal.rows_in_the_way)
         while True:
-            hits = await self._vectors.search(index, query, rows, wanted)
+            hits = await self._vectors.search(asked.index, asked.query, rows, asked.wanted)
             cut_short = len(hits) >= rows and rows < self._vectors.most_hits
             floor = hits[-1].score if cut_short else None
-            found = _after(after, _candidates(hits, personal, floor))
-            if floor is None or len(found) > limit:
+            found = _after(asked.after, _candidates(hits, personal, floor))
+            if floor is None or len(found) > asked.limit:
                 break
             # Several rows were of one object, or scored the same.
             rows = min(self._vectors.most_hits, rows * GROWTH)
-        return _page(found, limit, after)
+        return _page(found, asked.limit, asked.after)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A search, whoever asks."""
+
+    index: SearchIndex
+    query: Floats
+    limit: int
+    after: Position | None
+    wanted: Wanted
 
 
 @dataclass(frozen=True)
@@ -83,19 +100,19 @@ class _Personal:
     """How many rows these have that may be found before there is enough to show."""
 
 
-def _personal(index: SearchIndex, query: Floats, overlay: Overlay | None, wanted: Wanted, needed: int) -> _Personal:
+def _personal(asked: _Asked, overlay: Overlay | None, needed: int) -> _Personal:
     """Score the user's copies; no more than `needed` objects, the best ones, are ever shown."""
     if overlay is None:
         return _Personal()
-    applied = overlay.applied(query, index.gate)
+    applied = overlay.applied(asked.query, asked.index.gate)
     if not applied.any():
         return _Personal()
-    own, base = overlay.scores(index.metric, query, applied)
+    own, base = overlay.scores(asked.index.metric, asked.query, applied)
     places = applied.nonzero()[0]
     hidden = frozenset(overlay.object_ids[place] for place in places)
-    if wanted:
-        asked_for = [match(overlay.facets[place], wanted) for place in places]
-        own, base, places = own[asked_for], base[asked_for], places[asked_for]
+    if asked.wanted:
+        matching = [match(overlay.facets[place], asked.wanted) for place in places]
+        own, base, places = own[matching], base[matching], places[matching]
     ways = applied
     if len(own) > needed:
         # So many copies score at least this that no original below it is shown: those are not waited for.

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Final
 
-from improvement_service.domain.errors import InvalidVector, NoEmbedder
+from improvement_service.domain.errors import CollectionNotFound, InvalidVector, NoEmbedder
 from improvement_service.domain.scoring import complaint
 from improvement_service.domain.search import Found, RecordedSearch
 
 if TYPE_CHECKING:
     from improvement_service.domain.index import SearchIndex
     from improvement_service.domain.scoring import Floats
-    from improvement_service.domain.search import Query
+    from improvement_service.domain.search import Page, Query
     from improvement_service.search.personal import Search
     from improvement_service.search.ports import Definitions, Embedder, Recorder
+
+
+REMEMBERED_S: Final = 5.0
 
 
 class Searching:
@@ -26,19 +30,38 @@ class Searching:
         self._search = search
         self._recorder = recorder
         self._embedder = embedder
+        self._known: dict[str, tuple[SearchIndex, float]] = {}
 
     async def answer(self, query: Query) -> Found:
         """Answer a query; raises `CollectionNotFound`, `InvalidVector` and `NoEmbedder`."""
-        index = await self._definitions.get(query.collection)
-        vector = await self._vector(index, query)
-        page = await self._search.search(
-            index, vector, query.user_id, limit=query.limit, after=query.after, wanted=query.wanted
-        )
+        try:
+            vector, page = await self._find(await self._index(query.collection), query)
+        except CollectionNotFound:
+            # Deleted; perhaps there is a new one of this name.
+            if self._known.pop(query.collection, None) is None:
+                raise
+            vector, page = await self._find(await self._index(query.collection), query)
         if query.recording is None:
             return Found(page, "")
         first_rank = 1 + (query.after.shown if query.after else 0)
         recorded = RecordedSearch(query.recording, query, vector, page.results, first_rank)
         return Found(page, await self._recorder.record(recorded))
+
+    async def _index(self, name: str) -> SearchIndex:
+        """Return the definition of a collection, at most `REMEMBERED_S` old: it never changes, but may be deleted."""
+        index, until = self._known.get(name, (None, 0.0))
+        if index is None or time.monotonic() > until:
+            self._known.pop(name, None)
+            index = await self._definitions.get(name)
+            self._known[name] = index, time.monotonic() + REMEMBERED_S
+        return index
+
+    async def _find(self, index: SearchIndex, query: Query) -> tuple[Floats, Page]:
+        vector = await self._vector(index, query)
+        page = await self._search.search(
+            index, vector, query.user_id, limit=query.limit, after=query.after, wanted=query.wanted
+        )
+        return vector, page
 
     async def _vector(self, index: SearchIndex, query: Query) -> Floats:
         vector, field = query.vector, "query_vector"
