@@ -8,7 +8,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Protocol
 
 from clickstream_service.domain.errors import VersionNotFound
-from clickstream_service.domain.propensity import Propensities, PropensityMethod, RankPropensity
+from clickstream_service.domain.propensity import (
+    Propensities,
+    PropensityAssumption,
+    PropensityMethod,
+    RankPropensity,
+)
 from clickstream_service.domain.strength import CLICK, LONG_VIEW
 from clickstream_service.domain.times import to_millisecond
 from clickstream_service.domain.training import Selection
@@ -173,5 +178,6 @@ def _propensities(found: Examination, version: int, selection: Selection, now: d
         below_floor=found.below_floor,
         trust_corrected=found.trust_corrected,
         background=float(found.background),
+        assumption=PropensityAssumption[found.assumption.name],
         created_at=now,
     )

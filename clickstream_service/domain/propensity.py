@@ -18,6 +18,14 @@ class PropensityMethod(IntEnum):
     PRIOR = 3
 
 
+class PropensityAssumption(IntEnum):
+    """What an estimate rests on that its clicks cannot show, numbered as in the contract."""
+
+    NONE = 0
+    RELEVANCE_OF_OBJECT = 1
+    POWER_LAW = 2
+
+
 @dataclass(frozen=True, slots=True)
 class RankPropensity:
     """The probability of being looked at at a rank, relative to rank 1, and its 95 % interval."""
@@ -44,6 +52,7 @@ class Propensities:
     below_floor: bool
     trust_corrected: bool
     background: float
+    assumption: PropensityAssumption
     created_at: datetime
 
     def examination(self, rank: int) -> float:

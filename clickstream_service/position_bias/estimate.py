@@ -29,6 +29,15 @@ class Method(StrEnum):
     PRIOR = "prior"
 
 
+class Assumption(StrEnum):
+    """What an estimate rests on, beside the position-based model, that the same clicks cannot show to be so."""
+
+    NONE = "none"
+    RELEVANCE_OF_OBJECT = "relevance_of_object"
+    """An object is as relevant, on average, at every rank where it was shown (see `regression_em`)."""
+    POWER_LAW = "power_law"
+
+
 @dataclass(frozen=True, slots=True)
 class Floor:
     """Below either, the prior is used and the estimate says so."""
@@ -60,6 +69,7 @@ class Examination:
     below_floor: bool
     trust_corrected: bool
     background: float
+    assumption: Assumption
 
 
 def estimate(
@@ -123,6 +133,7 @@ def estimate(
         below_floor=chosen is Method.PRIOR and method is not Method.PRIOR,
         trust_corrected=trust is not None,
         background=background,
+        assumption=_assumption(chosen, counts, cells, floor),
     )
 
 
@@ -131,6 +142,14 @@ def _suffices(method: Method, counts: ClickCounts, cells: Cells, floor: Floor) -
         return True
     needed = floor.clicks_per_rank * max(int(np.count_nonzero(counts.impressions_by_rank)), 1)
     return counts.sessions >= floor.sessions and _contrasts(cells, method) >= needed
+
+
+def _assumption(method: Method, counts: ClickCounts, cells: Cells, floor: Floor) -> Assumption:
+    if method is Method.PRIOR:
+        return Assumption.POWER_LAW
+    # With enough results of a query at several ranks, harvesting could be held against it.
+    untold = not _suffices(Method.INTERVENTION_HARVESTING, counts, cells, floor)
+    return Assumption.RELEVANCE_OF_OBJECT if method is Method.REGRESSION_EM and untold else Assumption.NONE
 
 
 def _shrunk(cells: Cells, harvested: Harvest | None, *, corrected: bool) -> tuple[Shrunk, float]:

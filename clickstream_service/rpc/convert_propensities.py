@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from clickstream_service.domain.propensity import PropensityMethod, Trust
+from clickstream_service.domain.propensity import PropensityAssumption, PropensityMethod, Trust
 from clickstream_service.domain.training import Selection
 from tideline.clickstream.v1 import propensity_service_pb2 as pb
 from tideline.rpc.structs import datetime_from_pb, datetime_to_pb
@@ -16,6 +16,12 @@ _METHODS: Final = {
     PropensityMethod.INTERVENTION_HARVESTING: pb.PROPENSITY_METHOD_INTERVENTION_HARVESTING,
     PropensityMethod.REGRESSION_EM: pb.PROPENSITY_METHOD_REGRESSION_EM,
     PropensityMethod.PRIOR: pb.PROPENSITY_METHOD_PRIOR,
+}
+
+_ASSUMPTIONS: Final = {
+    PropensityAssumption.NONE: pb.PROPENSITY_ASSUMPTION_UNSPECIFIED,
+    PropensityAssumption.RELEVANCE_OF_OBJECT: pb.PROPENSITY_ASSUMPTION_RELEVANCE_OF_OBJECT,
+    PropensityAssumption.POWER_LAW: pb.PROPENSITY_ASSUMPTION_POWER_LAW,
 }
 
 
@@ -63,6 +69,7 @@ def propensities_to_pb(found: Propensities) -> pb.Propensities:
         below_floor=found.below_floor,
         trust_corrected=found.trust_corrected,
         background=found.background,
+        assumption=_ASSUMPTIONS[found.assumption],
     )
     datetime_to_pb(found.created_at, message.created_at)
     return message

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 from pymongo import DESCENDING
 from pymongo.errors import DuplicateKeyError
 
-from clickstream_service.domain.propensity import Propensities, PropensityMethod, RankPropensity
+from clickstream_service.domain.propensity import (
+    Propensities,
+    PropensityAssumption,
+    PropensityMethod,
+    RankPropensity,
+)
 from clickstream_service.storage.database import outages
 
 if TYPE_CHECKING:
@@ -71,6 +76,7 @@ def _from_propensities(found: Propensities) -> Document:
         "below_floor": found.below_floor,
         "trust_corrected": found.trust_corrected,
         "background": found.background,
+        "assumption": int(found.assumption),
         "created_at": found.created_at,
     }
 
@@ -87,5 +93,6 @@ def _to_propensities(document: Document) -> Propensities:
         below_floor=document["below_floor"],
         trust_corrected=document["trust_corrected"],
         background=document["background"],
+        assumption=PropensityAssumption(document.get("assumption", 0)),
         created_at=document["created_at"],
     )

@@ -71,6 +71,40 @@ async def test_the_curve_is_found_in_the_clicks(
         assert each.examination == pytest.approx(truth, rel=0.15)
         assert each.low <= each.examination <= each.high
     assert found.effective_sample_size > 100
+    assert found.assumption == pb.PROPENSITY_ASSUMPTION_UNSPECIFIED
+
+
+async def test_an_estimate_says_what_its_clicks_could_not_show(
+    propensities: PropensityServiceAsyncStub, sessions: SessionServiceAsyncStub
+) -> None:
+    chance = random.Random(7)
+    made: list[session_pb2.Session] = []
+    for number in range(600):
+        # One ranking for each query, so that a result is at one rank only; its object is elsewhere for another query.
+        turn = number % 3
+        objects = [*"abc"[turn:], *"abc"[:turn]]
+        made.append(a_session(f"s{number}", objects=objects, search_query={"text": f"query {turn}"}, user_id=f"u{number}"))
+    await create_all(sessions, made)
+    clicks = [
+        session_service_pb2.StreamEventsRequest(
+            session_id=session.session_id, events=[an_event(f"e{place}", session.search_results[place].object_id)]
+        )
+        for session in made
+        for place in range(3)
+        if chance.random() < 0.8 / (place + 1)
+    ]
+    async for answer in sessions.StreamEvents(iter(clicks)):
+        assert all(not outcome.message for outcome in answer.outcomes)
+    found = await estimate(propensities, max_rank=3)
+    assert found.method == pb.PROPENSITY_METHOD_REGRESSION_EM
+    assert found.assumption == pb.PROPENSITY_ASSUMPTION_RELEVANCE_OF_OBJECT
+    kept = await propensities.GetPropensities(pb.GetPropensitiesRequest())
+    assert kept.propensities == found
+    # With results at several ranks it could be held against them.
+    await shuffled(sessions, "moved", 600, TRUTH)
+    moved = await estimate(propensities, max_rank=4, method=pb.PROPENSITY_METHOD_REGRESSION_EM)
+    assert moved.method == pb.PROPENSITY_METHOD_REGRESSION_EM
+    assert moved.assumption == pb.PROPENSITY_ASSUMPTION_UNSPECIFIED
 
 
 async def test_an_estimate_is_for_its_surface_device_and_time_without_what_does_not_count(
@@ -100,6 +134,7 @@ async def test_below_the_floor_the_prior_is_used_and_said_so(
     await log.search("s1", "abc", ["c"])
     found = await estimate(propensities)
     assert (found.method, found.below_floor) == (pb.PROPENSITY_METHOD_PRIOR, True)
+    assert found.assumption == pb.PROPENSITY_ASSUMPTION_POWER_LAW
     assert len(found.ranks) == 20
     assert [each.examination for each in found.ranks[:4]] == pytest.approx([1, 1 / 2, 1 / 3, 1 / 4], rel=0.2)
 
