@@ -6,13 +6,14 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self, TypeVar
 
-import grpc
 from google.protobuf.struct_pb2 import Struct
 
 from tideline.clickstream.v1 import (
     batch_service_pb2,
     batch_service_pb2_grpc,
     event_pb2,
+    propensity_service_pb2,
+    propensity_service_pb2_grpc,
     session_pb2,
     session_service_pb2,
     session_service_pb2_grpc,
@@ -26,11 +27,13 @@ from tideline.improvement.v1 import (
     search_service_pb2,
     search_service_pb2_grpc,
 )
+from tideline.rpc.channels import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 
     from deploy.local.world import Vectors, World
+    from tideline.rpc.channels import Access
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -52,11 +55,12 @@ class Recorded:
 class Client:
     """Both services; use it as an async context manager."""
 
-    def __init__(self, clickstream_address: str, improvement_address: str) -> None:
-        self._channels = [grpc.aio.insecure_channel(address) for address in (clickstream_address, improvement_address)]
-        clickstream, improvement = self._channels
+    def __init__(self, clickstream_address: str, improvement_address: str, access: Access = NOTHING) -> None:
+        self.channels = [access.aio_channel(address) for address in (clickstream_address, improvement_address)]
+        clickstream, improvement = self.channels
         self.sessions = session_service_pb2_grpc.SessionServiceStub(clickstream)
         self.batches = batch_service_pb2_grpc.BatchServiceStub(clickstream)
+        self.propensities = propensity_service_pb2_grpc.PropensityServiceStub(clickstream)
         self.objects = object_service_pb2_grpc.ObjectServiceStub(improvement)
         self.searches = search_service_pb2_grpc.SearchServiceStub(improvement)
         self.improvement = improvement_service_pb2_grpc.ImprovementServiceStub(improvement)
@@ -65,7 +69,7 @@ class Client:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await asyncio.gather(*(channel.close() for channel in self._channels))
+        await asyncio.gather(*(channel.close() for channel in self.channels))
 
     async def create_collection(self, name: str, world: World, adjuster: str = "") -> None:
         """Create a COSINE collection with an adjuster at its defaults and put all items of the world into it."""
@@ -109,6 +113,11 @@ class Client:
     async def _submit(self, session_id: str) -> None:
         request = batch_service_pb2.UseSessionForImprovementRequest(session_id=session_id)
         await self.batches.UseSessionForImprovement(request)
+
+    async def estimate_examination(self, surface: str, max_rank: int) -> propensity_service_pb2.Propensities:
+        """Estimate examination by rank from what was recorded on a surface; learning goes by it from then on."""
+        request = propensity_service_pb2.EstimatePropensitiesRequest(surface=surface, max_rank=max_rank)
+        return (await self.propensities.EstimatePropensities(request)).propensities
 
     async def run(self, watch: Callable[[improvement_service_pb2.Run], None]) -> improvement_service_pb2.Run:
         """Run improvement now and wait until it is through; raises `RuntimeError` when it failed."""

@@ -28,6 +28,8 @@ class Arm:
     known_as: str = "{user_id}"
     """What users are called in this arm. Arms at the same services need different names: people are learned from once
     for all collections, so they would share their sessions."""
+    surface: str = ""
+    """Where its searches are made; examination is estimated by surface."""
 
     def user_id(self, user: User) -> str:
         return self.known_as.format(user_id=user.user_id)
@@ -87,7 +89,7 @@ class Experiment:
         return [self._rows[result.object_id] for result in results]
 
     def _session(self, session_id: str, arm: Arm, user: User, query: int, shown: Ranking) -> session_pb2.Session:
-        return session_pb2.Session(
+        session = session_pb2.Session(
             session_id=session_id,
             user_id=arm.user_id(user),
             collection=arm.collection,
@@ -98,6 +100,9 @@ class Experiment:
                 for rank, row in enumerate(shown, start=1)
             ],
         )
+        if arm.surface:
+            session.search_meta["surface"] = arm.surface
+        return session
 
 
 def _queries(user: User) -> list[int]:

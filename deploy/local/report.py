@@ -12,6 +12,7 @@ from rich.table import Table
 
 from deploy.local.measure import ndcg
 from deploy.local.world import ROLES, User, World
+from tideline.clickstream.v1.propensity_service_pb2 import PropensityMethod
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from deploy.local.client import Recorded
     from deploy.local.experiment import Ranking
     from deploy.local.outcome import Outcome
+    from tideline.clickstream.v1.propensity_service_pb2 import Propensities
     from tideline.improvement.v1.improvement_service_pb2 import Run
 
 NO_TARGETS: Mapping[str, float] = MappingProxyType({})
@@ -50,6 +52,18 @@ def run_summary(run: Run, recorded: Sequence[Recorded]) -> str:
 def vectors_summary(run: Run) -> str:
     """How many vectors a run moved, and how far."""
     return f"{run.vectors_moved:,} personal vectors, turned by {run.mean_angle:.3f} rad on average"
+
+
+def examination_summary(found: Propensities, ranks: Sequence[int] = (2, 5, 10, 20)) -> str:
+    """How examination was estimated, and what came out, beside the 1 / rank that clicks are drawn with."""
+    method = PropensityMethod.Name(found.method).removeprefix("PROPENSITY_METHOD_").lower().replace("_", " ")
+    curve = ", ".join(
+        f"{found.ranks[rank - 1].examination:.2f} ({1 / rank:.2f}) at rank {rank}"
+        for rank in ranks
+        if rank <= len(found.ranks)
+    )
+    floor = ", too little data to estimate it" if found.below_floor else ""
+    return f"{found.session_count:,} sessions, {method}{floor}: {curve}"
 
 
 def before_and_after(found: Mapping[str, Outcome], targets: Mapping[str, float] = NO_TARGETS) -> Table:
