@@ -111,7 +111,8 @@ def _command(data: Path, port: int, cache_gb: float) -> list[str]:
         *("--bind_ip", "127.0.0.1"),
         "--nounixsocket",
         *("--replSet", REPLICA_SET),
-        *("--oplogSize", "128"),
+        # What a bulk load writes while rollups come after it has to fit in: they are counted again when it does not.
+        *("--oplogSize", "1024"),
         *("--wiredTigerCacheSizeGB", str(cache_gb)),
         *("--setParameter", "diagnosticDataCollectionEnabled=false"),
         # What a killed writer's transaction had touched stays locked for this long, a minute unless told.
