@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import structlog
 
 from clickstream_service.app import running
-from clickstream_service.commands import cleaning, erasing, exporting, exporting_log, importing, rollups
+from clickstream_service.commands import cleaning, erasing, exporting, exporting_log, importing, rekeying, rollups
 from clickstream_service.config import Settings
-from tideline.errors import DependencyUnavailable
-from tideline.rpc import logs
+from tideline.errors import DependencyUnavailable, Misconfigured
+from tideline.rpc import logs, loop, tracing
+from tideline.rpc.security import refuse_exposure
 from tideline.rpc.server import until_told_to_stop
 
 if TYPE_CHECKING:
@@ -32,16 +32,20 @@ def register(commands: Commands) -> None:
     exporting_log.register(commands)
     exporting.register(commands)
     rollups.register(commands)
+    rekeying.register(commands)
 
 
-def _serve(_: argparse.Namespace) -> int:
+def _serve(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; everything that was taken is written by then. 1 when it cannot start."""
     settings = Settings()
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, personal=settings.log_personal)
     try:
-        asyncio.run(_run(settings))
-    except DependencyUnavailable as unavailable:
-        _log.error("cannot start", service="clickstream", cause=str(unavailable))
+        if not arguments.insecure:
+            refuse_exposure(settings, settings.listen)
+        with tracing.exported("clickstream"):
+            loop.run(_run(settings))
+    except (DependencyUnavailable, Misconfigured) as failure:
+        _log.error("cannot start", service="clickstream", cause=str(failure))
         return 1
     return 0
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path  # noqa: TC003 - pydantic reads it
 from typing import Annotated, Literal
 
 from pydantic import Field, MongoDsn
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from clickstream_service.domain.noise import NoiseLimits
-from tideline.rpc.settings import Positive, PositiveTime, Time  # noqa: TC001 - pydantic reads them
+from tideline.rpc.channels import Access
+from tideline.rpc.settings import Positive, PositiveTime, SecuritySettings, Time
 
 
-class Settings(BaseSettings):
+class Settings(SecuritySettings):
     """Each is the environment variable `CLICKSTREAM_` + its name in capitals; times in seconds or as ISO 8601."""
 
     model_config = SettingsConfigDict(env_prefix="CLICKSTREAM_", frozen=True)
@@ -30,6 +32,20 @@ class Settings(BaseSettings):
     """How long calls that are under way may go on after SIGTERM."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """What is logged, at least."""
+    log_personal: bool = False
+    """Whether logs may carry ids of users, texts of queries, and texts of errors, which quote them: to find a fault."""
+    metrics_listen: str = ""
+    """Address and port to serve Prometheus metrics on, without encryption; not at all when empty."""
+    health_listen: str = ""
+    """Address and port for health alone, without encryption: for probes that have no certificate, such as those of
+    Kubernetes. Only `listen` answers when empty."""
+    health_every: PositiveTime = timedelta(seconds=2)
+    """How often to ask the databases whether they answer."""
+    health_patience: PositiveTime = timedelta(seconds=10)
+    """For how long one may not answer until the service says that it is not ready."""
+
+    user_keys_file: Path | None = None
+    """Keys, `ID:BASE64` a line, the newest last; with them only pseudonyms of user ids are stored. See the README."""
 
     max_age: PositiveTime = timedelta(hours=12)
     """Sessions and events from longer ago are refused."""
@@ -90,6 +106,14 @@ class Settings(BaseSettings):
 
     improvement_address: str = ""
     """Where the improvement service is, which forgets the users that are erased; empty when there is none."""
+    improvement_ca_file: str = ""
+    """CA certificates to know it by, or `system`; the connection is not encrypted when nothing of these is set."""
+    improvement_cert_file: Path | None = None
+    """The certificate to show it, where it asks for one."""
+    improvement_key_file: Path | None = None
+    """The key of that certificate."""
+    improvement_token_file: Path | None = None
+    """An API key or token for it, with the role `internal`; read anew for each call."""
     improvement_patience: PositiveTime = timedelta(seconds=30)
     """How long it may take to forget a user."""
     erasure_patience: Time = timedelta(seconds=5)
@@ -111,3 +135,12 @@ class Settings(BaseSettings):
     """Beyond so many events waiting to be written, calls fail with RESOURCE_EXHAUSTED and streams are slowed down."""
     waiting_bytes: Positive = 64 * 1024 * 1024
     """The same for the size of what is waiting; sessions and events each have their own."""
+
+    def improvement_access(self) -> Access:
+        """What it takes to reach the improvement service."""
+        return Access(
+            self.improvement_ca_file,
+            self.improvement_cert_file,
+            self.improvement_key_file,
+            self.improvement_token_file,
+        )

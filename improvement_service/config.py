@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 import socket
 from datetime import timedelta
+from pathlib import Path  # noqa: TC003 - pydantic reads it
 from typing import Annotated, Literal
 
 from pydantic import AliasChoices, Field, MongoDsn, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
-from tideline.rpc.settings import Positive, PositiveTime, Time  # noqa: TC001 - pydantic reads them
+from tideline.rpc.channels import Access
+from tideline.rpc.settings import Positive, PositiveTime, SecuritySettings, Time
 
 
 def _worker() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
-class Settings(BaseSettings):
+class Settings(SecuritySettings):
     """Each is the environment variable `IMPROVEMENT_` + its name in capitals; times in seconds or as ISO 8601.
 
     The parameters of `torch_based` are also known without the prefix: ADJUSTMENT_RATE, NUM_ITERATIONS and
@@ -40,8 +42,21 @@ class Settings(BaseSettings):
     """How long a call waits for Milvus."""
     milvus_index_type: str = ""
     """The index of vectors as Milvus calls it; HNSW on a server and the exact FLAT on Milvus Lite when empty."""
+    user_keys_file: Path | None = None
+    """Keys, `ID:BASE64` a line, the newest last; with them only pseudonyms of user ids are stored. See the README.
+
+    The clickstream service has to have the same.
+    """
     clickstream_address: str = "127.0.0.1:50051"
     """Where the clickstream service listens."""
+    clickstream_ca_file: str = ""
+    """CA certificates to know it by, or `system`; the connection is not encrypted when nothing of these is set."""
+    clickstream_cert_file: Path | None = None
+    """The certificate to show it, where it asks for one."""
+    clickstream_key_file: Path | None = None
+    """The key of that certificate."""
+    clickstream_token_file: Path | None = None
+    """An API key or token for it, with the role `internal`; read anew for each call."""
     clickstream_patience: PositiveTime = timedelta(seconds=10)
     """How long a call waits for the clickstream service."""
 
@@ -51,6 +66,17 @@ class Settings(BaseSettings):
     """How long calls that are under way may go on after SIGTERM."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """What is logged, at least."""
+    log_personal: bool = False
+    """Whether logs may carry ids of users, texts of queries, and texts of errors, which quote them: to find a fault."""
+    metrics_listen: str = ""
+    """Address and port to serve Prometheus metrics on, without encryption; not at all when empty."""
+    health_listen: str = ""
+    """Address and port for health alone, without encryption: for probes that have no certificate, such as those of
+    Kubernetes. Only `listen` answers when empty."""
+    health_every: PositiveTime = timedelta(seconds=2)
+    """How often to ask the databases whether they answer."""
+    health_patience: PositiveTime = timedelta(seconds=10)
+    """For how long one may not answer until the service says that it is not ready."""
 
     worker: Annotated[str, Field(min_length=1, max_length=256)] = Field(default_factory=_worker)
     """What this process calls itself when it leases feedback; no other living process may have the name."""
@@ -109,3 +135,12 @@ class Settings(BaseSettings):
             "softmin_temperature": self.softmin_temperature,
         }
         return {"torch_based": {name: value for name, value in given.items() if value is not None}}
+
+    def clickstream_access(self) -> Access:
+        """What it takes to reach the clickstream service."""
+        return Access(
+            self.clickstream_ca_file,
+            self.clickstream_cert_file,
+            self.clickstream_key_file,
+            self.clickstream_token_file,
+        )

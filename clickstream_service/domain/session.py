@@ -56,8 +56,8 @@ class Session:
     """A recorded search, or one about to be recorded.
 
     `query` is the text, or an object for searches that are not text. `query_vector` is little-endian float32.
-    `fingerprint` is a SHA-256 of what the client gave, `nbytes` its size as a message. The fields from `batch_id` on
-    belong to the server.
+    `fingerprint` is a SHA-256 of what the client gave but for the user, `nbytes` its size as a message. The fields from
+    `batch_id` on belong to the server.
     """
 
     session_id: str
@@ -72,6 +72,8 @@ class Session:
     collection: str
     fingerprint: bytes
     nbytes: int
+    trace: str = ""
+    """The span that it came in with, as a W3C traceparent; empty when that is not recorded."""
     batch_id: str = ""
     session_number: int = 0
     irrelevance: Irrelevance | None = None

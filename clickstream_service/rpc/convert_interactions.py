@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from clickstream_service.domain.interaction import AllOf, AnyOf, Choice, InteractionFilter, Match, NoneOf
@@ -55,15 +54,14 @@ def interaction_from_pb(message: interaction_pb2.Interaction, now: datetime) -> 
     event = convert.event_from_pb(message.session_id, same, now)
     if isinstance(event, InvalidField):
         return type(event)(str(event), field=_EVENT_FIELDS[event.field])
-    # What an event has not, too. Of a session, the user and the text are no content of their own.
+    # What an event has not, too, but for the user, who is compared by itself; of a session, the text is no content of
+    # its own.
     more = interaction_pb2.Interaction(
-        user_id="" if message.session_id else message.user_id,
         query_text="" if message.session_id else message.query_text,
         document_score=message.document_score if message.HasField("document_score") else None,
         result_set_size=message.result_set_size if message.HasField("result_set_size") else None,
     ).SerializeToString(deterministic=True)
-    return replace(
-        event,
+    return event._replace(
         user_id=message.user_id,
         query_text=message.query_text,
         document_score=message.document_score if message.HasField("document_score") else None,

@@ -41,6 +41,11 @@ class MongoRoles:
         return None if role is None else int(role["fence"])
 
     @outages()
+    async def any(self) -> bool:
+        """Return whether anybody has a role now, as every replica that runs tries to."""
+        return await self._roles.find_one({"$expr": {"$gt": ["$until", "$$NOW"]}}) is not None
+
+    @outages()
     async def release(self, name: str, owner: str) -> None:
         """Let others have a role at once."""
         await self._roles.update_one({"_id": name, "owner": owner}, {"$unset": {"owner": "", "until": ""}})

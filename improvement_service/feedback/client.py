@@ -19,7 +19,8 @@ from tideline.clickstream.v1 import (
     session_service_pb2_grpc,
 )
 from tideline.errors import DependencyUnavailable, TidelineError
-from tideline.rpc import status
+from tideline.rpc import deadline, status
+from tideline.rpc.breaker import Breaker
 from tideline.rpc.channels import NOTHING
 from tideline.rpc.server import OPTIONS
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 USERS_A_CALL: Final = 10_000
 OUTCOMES_A_CALL: Final = 100_000
+RECORDED_WITHIN_S: Final = 2.0
+"""A search that is not recorded by then is answered without."""
 
 _FEEDBACK: Final = "tideline.clickstream.v1.FeedbackService"
 _SAFE_TO_REPEAT: Final = (
@@ -95,6 +98,8 @@ class ClickstreamClient:
         self._feedback = feedback_service_pb2_grpc.FeedbackServiceStub(self._channel)
         self._sessions = session_service_pb2_grpc.SessionServiceStub(self._channel)
         self._patience_s = patience.total_seconds()
+        self._record_patience_s = min(self._patience_s, RECORDED_WITHIN_S)
+        self._recording = Breaker("the clickstream service")
 
     async def close(self) -> None:
         await self._channel.close()
@@ -190,8 +195,9 @@ class ClickstreamClient:
         session = convert.recorded_to_pb(search, search.recording.session_id or uuid.uuid4().hex)
         request = session_service_pb2.CreateSessionRequest(session=session)
         try:
-            with _failures():
-                answer = await self._sessions.CreateSession(request, timeout=self._patience_s)
+            # A search waits for this: where there is nobody to record it, that is known at once after the first few.
+            with self._recording.watching(), _failures():
+                answer = await self._sessions.CreateSession(request, timeout=deadline.at_most(self._record_patience_s))
         except TidelineError as refused:
             if refused.field:
                 refused.field = _FIELDS_OF_SEARCH.get(refused.field, "record_session")

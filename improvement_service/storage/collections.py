@@ -12,6 +12,8 @@ from improvement_service.domain.index import Aggregation, Metric, SearchIndex
 from improvement_service.storage.outages import outages
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from motor.motor_asyncio import AsyncIOMotorDatabase
 
     Document = dict[str, Any]
@@ -46,6 +48,14 @@ class MongoCollections:
         """Return definitions by name, those after the name `after`."""
         found = self._collections.find({"_id": {"$gt": after}}).sort("_id").limit(limit)
         return [_from_document(document) async for document in found]
+
+    async def all(self) -> AsyncGenerator[SearchIndex, None]:
+        """Yield all definitions."""
+        after = ""
+        while found := await self.page(after, 100):
+            for index in found:
+                yield index
+            after = found[-1].name
 
     @outages()
     async def remove(self, index: SearchIndex) -> None:

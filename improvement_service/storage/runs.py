@@ -69,6 +69,12 @@ class MongoRuns:
         found = self._runs.find(query).sort([("started_at", DESCENDING), ("_id", DESCENDING)]).limit(limit)
         return [_from_document(document) async for document in found]
 
+    @outages()
+    async def any_running(self) -> bool:
+        """Return whether there is a run whose worker has not gone silent."""
+        await self._interrupt_silent()
+        return await self._runs.find_one({"state": RunState.RUNNING}) is not None
+
     async def _interrupt_silent(self) -> None:
         silent = {"$dateSubtract": {"startDate": "$$NOW", "unit": "second", "amount": int(SILENT_FOR.total_seconds())}}
         await self._interrupt({"state": RunState.RUNNING, "$expr": {"$lt": ["$saved_at", silent]}})

@@ -13,9 +13,12 @@ from pymilvus import AsyncMilvusClient, MilvusException
 from improvement_service.domain.errors import CollectionNotFound
 from improvement_service.vectors import schema
 from tideline.errors import DependencyUnavailable
+from tideline.rpc import deadline
+from tideline.rpc.breaker import Breaker
+from tideline.rpc.commands import reported
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 
     from pymilvus.milvus_client import IndexParams
 
@@ -44,14 +47,21 @@ class Connection:
         """Prepare a connection; it is made by the first call. Must be called on the event loop that uses it."""
         # Its logger repeats, in its own format, every error that is raised.
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
-        self._client = AsyncMilvusClient(uri, token=token, timeout=timeout_s, dedicated=True)
-        self._timeout_s = timeout_s
         self._lite = uri.endswith(".db")
+        # The embedded one hangs up on who asks more often than every five minutes whether it is there.
+        pings = {"grpc_options": {"grpc.keepalive_time_ms": 2**31 - 1}} if self._lite else {}
+        self._client = AsyncMilvusClient(uri, token=token, timeout=timeout_s, dedicated=True, **pings)
+        self._timeout_s = timeout_s
         self._index_type = index_type or ("FLAT" if self._lite else "HNSW")
         self._creating = asyncio.Lock()
+        self._breaker = Breaker("the vector database")
 
     async def close(self) -> None:
         await self._client.close()
+
+    async def ping(self) -> None:
+        """Ask something cheap; raises `DependencyUnavailable` when there is no answer."""
+        await self._call(self._client.has_collection, "ping")
 
     async def ensure(self, index: SearchIndex) -> None:
         """Create the collection of `index`, its indexes, and load it; what is done already is passed over."""
@@ -94,12 +104,18 @@ class Connection:
 
         `dimension` is given when `vector` is asked for: it decides how many rows fit a message.
         """
+        return [row async for page in self.pages(name, condition, fields, dimension=dimension) for row in page]
+
+    async def pages(
+        self, name: str, condition: str, fields: Sequence[str], *, dimension: int = 0
+    ) -> AsyncGenerator[list[Row], None]:
+        """Yield what `read` returns, as much at a time as fits a message."""
         row_bytes = _ROW_BYTES + 4 * dimension + (_PAYLOAD_BYTES if "payload" in fields else 0)
         limit = max(1, min(MOST_HITS, _MESSAGE_BYTES // row_bytes))
-        rows: list[Row] = []
+        page: list[Row] = []
         while True:
             # Pages come in the order of the primary key.
-            after = f'{condition} and pk > "{rows[-1]["pk"]}"' if rows else condition
+            after = f'{condition} and pk > "{page[-1]["pk"]}"' if page else condition
             page = await self._call(
                 self._client.query,
                 name,
@@ -108,9 +124,10 @@ class Connection:
                 limit=limit,
                 consistency_level="Strong",
             )
-            rows.extend(page)
+            if page:
+                yield page
             if len(page) < limit:
-                return rows
+                return
 
     async def read_many(
         self, name: str, field: str, hashes: Sequence[str], condition: str, fields: Sequence[str], *, dimension: int = 0
@@ -152,17 +169,22 @@ class Connection:
         return indexes
 
     async def _call(self, method: Callable[..., Awaitable[Any]], name: str, **arguments: Any) -> Any:
-        """Call a method of the client on a collection."""
-        arguments = {"timeout": self._timeout_s} | arguments
+        """Call a method of the client on a collection, for as long as our own caller waits."""
+        with self._breaker.watching():
+            return await self._try(method, name, **{"timeout": deadline.at_most(self._timeout_s)} | arguments)
+
+    async def _try(self, method: Callable[..., Awaitable[Any]], name: str, **arguments: Any) -> Any:
         try:
-            return await method(name, **arguments)
+            with reported("milvus", method.__name__, name):
+                return await method(name, **arguments)
         except (MilvusException, grpc.RpcError) as error:
             if not (isinstance(error, MilvusException) and error.code == _NOT_LOADED):
                 raise _in_our_words(error) from error
         # After a restart of Milvus nothing is loaded.
         try:
             await self._client.load_collection(name, timeout=max(self._timeout_s, 60.0))
-            return await method(name, **arguments)
+            with reported("milvus", method.__name__, name):
+                return await method(name, **arguments)
         except (MilvusException, grpc.RpcError) as error:
             raise _in_our_words(error) from error
 

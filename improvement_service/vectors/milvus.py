@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +14,7 @@ from improvement_service.vectors import reading, schema
 from improvement_service.vectors.connection import MOST_HITS, Connection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from improvement_service.domain.facets import Wanted
     from improvement_service.domain.index import SearchIndex
@@ -44,6 +45,10 @@ class VectorStore:
 
     async def close(self) -> None:
         await self._milvus.close()
+
+    async def ping(self) -> None:
+        """Ask whether Milvus answers; raises `DependencyUnavailable`."""
+        await self._milvus.ping()
 
     async def ensure(self, index: SearchIndex) -> None:
         """Make room for an index unless there is."""
@@ -132,6 +137,23 @@ class VectorStore:
         fields = (*_ORIGINAL, "payload", "facets")
         originals = await self._shared(index, copied, fields, index.dimension, schema.SEARCHED)
         return reading.overlay_from_rows(rows, originals)
+
+    async def rename_users(self, index: SearchIndex, renamed: Callable[[str], str]) -> int:
+        """Give users the names that `renamed` returns; it leaves new names as they are. Returns how many rows changed.
+
+        Can be broken off anywhere and begun again. Where a user had rows under both names, those under the old one are
+        kept, until a run computes all of them anew.
+        """
+        count = 0
+        async with aclosing(
+            self._milvus.pages(index.vectors, 'owner != ""', schema.PERSONAL, dimension=index.dimension)
+        ) as pages:
+            async for page in pages:
+                old = [row for row in page if renamed(row["user_id"]) != row["user_id"]]
+                await self._milvus.write(index.vectors, (schema.of_user(row, renamed(row["user_id"])) for row in old))
+                await self._milvus.delete(index.vectors, [row["pk"] for row in old])
+                count += len(old)
+        return count
 
     async def drop_user(self, index: SearchIndex, user_id: str) -> int:
         """Delete all that the user has in this index; returns of how many objects there were copies."""

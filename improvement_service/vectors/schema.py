@@ -11,6 +11,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 from pymilvus import CollectionSchema, DataType, FieldSchema
 
 from improvement_service.domain.facets import facets
@@ -32,6 +33,9 @@ MEAN: Final = -1
 SHARED: Final = 'owner == ""'
 SEARCHED: Final = f"{SHARED} and scored == true"
 METRICS: Final = {Metric.COSINE: "COSINE", Metric.DOT: "IP", Metric.EUCLID: "L2"}
+
+PERSONAL: Final = ("object_id", "user_id", "part", "scored", "base_hash", "learned_from", "vector")
+"""What rows of users have that is not the same in all of them."""
 
 _ID_BYTES: Final = 512
 _HASH_BYTES: Final = 32
@@ -120,6 +124,12 @@ def user_rows(user: UserCopies) -> Iterator[Row]:
         yield _row("", user.user_id, number, query)
     for copy in user.copies:
         yield from _copy_rows(user.user_id, copy, [numbers[one] for one in copy.learned_from])
+
+
+def of_user(row: Row, user_id: str) -> Row:
+    """Return the row, read with the fields `PERSONAL`, as that of another user."""
+    taken = {name: row[name] for name in ("scored", "base_hash", "learned_from")}
+    return _row(row["object_id"], user_id, row["part"], np.array(row["vector"], np.float32), **taken)
 
 
 def _copy_rows(user_id: str, copy: PersonalCopy, learned_from: list[int]) -> Iterator[Row]:

@@ -1,0 +1,66 @@
+"""`tideline rekey clickstream`: bring the user ids in the database under the newest key."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+from tideline.errors import DependencyUnavailable, Misconfigured
+
+if TYPE_CHECKING:
+    import argparse
+
+    from tideline.cli import Commands
+
+
+def register(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add_rekeying("clickstream", "sessions, events, the queue of feedback, and erasures under way")
+    parser.set_defaults(run=_run)
+
+
+def _run(_: argparse.Namespace) -> int:
+    """Rename the users in the database of the settings. 1 when it does not answer, or the keys do not go with it."""
+    try:
+        asyncio.run(_rekey())
+    except (DependencyUnavailable, Misconfigured) as failure:
+        print(f"tideline rekey: {failure}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+async def _rekey() -> None:
+    from clickstream_service.config import Settings  # noqa: PLC0415 - other commands start without the database
+    from clickstream_service.storage import indexes  # noqa: PLC0415
+    from clickstream_service.storage.database import Database  # noqa: PLC0415
+    from clickstream_service.storage.erasure_guard import ErasureGuard  # noqa: PLC0415
+    from clickstream_service.storage.mongo_roles import MongoRoles  # noqa: PLC0415
+    from clickstream_service.storage.rekeying import Rekeying  # noqa: PLC0415
+    from clickstream_service.storage.user_key_mark import RULES, SETTING, UserKeyMark  # noqa: PLC0415
+    from tideline.rpc.pseudonyms import UserKeys, WrongUserKeys  # noqa: PLC0415
+
+    settings = Settings()
+    if settings.user_keys_file is None:
+        raise WrongUserKeys(f"{SETTING} is not set")
+    keys = UserKeys.read(settings.user_keys_file, SETTING)
+    database = Database(str(settings.mongo_uri), settings.mongo_database, settings.mongo_patience)
+    try:
+        if await MongoRoles(database).any():
+            wait_s = settings.role_lease.total_seconds()
+            raise Misconfigured(f"the service is running: stop it first; if it was killed, wait {wait_s:g} s")
+        marks = UserKeyMark(database)
+        under_way, done = RULES.rekeying(await marks.get(), keys)
+        await marks.set(under_way)
+        await indexes.ensure(database)
+        guard = ErasureGuard(database)
+        await guard.prepare()
+        rekeying = Rekeying(database, guard, keys.pseudonym)
+        async for kind, count in rekeying.run():
+            print(f"{kind:26}{count}", flush=True)  # noqa: T201
+        await marks.set(done)
+        if receipts := await rekeying.finished_receipts():
+            print(f"{receipts} receipts of finished erasures stay; asking for one of them again begins anew")  # noqa: T201
+        print(f"all user ids are pseudonyms under the key {keys.newest}")  # noqa: T201
+    finally:
+        database.close()
