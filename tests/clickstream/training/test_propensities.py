@@ -83,7 +83,9 @@ async def test_an_estimate_says_what_its_clicks_could_not_show(
         # One ranking for each query, so that a result is at one rank only; its object is elsewhere for another query.
         turn = number % 3
         objects = [*"abc"[turn:], *"abc"[:turn]]
-        made.append(a_session(f"s{number}", objects=objects, search_query={"text": f"query {turn}"}, user_id=f"u{number}"))
+        made.append(
+            a_session(f"s{number}", objects=objects, search_query={"text": f"query {turn}"}, user_id=f"u{number}")
+        )
     await create_all(sessions, made)
     clicks = [
         session_service_pb2.StreamEventsRequest(
