@@ -88,7 +88,8 @@ class RecordedSearch:
 
 @dataclass(frozen=True)
 class Found:
-    """The answer to a search; `session_id` is empty when it was not recorded."""
+    """The answer to a search; `session_id` is empty when it was not recorded, `not_recorded` says why not."""
 
     page: Page
     session_id: str
+    not_recorded: str = ""

@@ -10,6 +10,7 @@ from improvement_service.domain.facets import wanted
 from improvement_service.domain.index import DEFAULT_ADJUSTER, DEFAULT_GATE, Aggregation, Metric, SearchIndex
 from improvement_service.domain.objects import CatalogueObject
 from improvement_service.domain.search import Position, Query, Recording
+from tideline.common.v1.error_reason_pb2 import ErrorReason
 from tideline.errors import InvalidPageToken
 from tideline.improvement.v1 import object_pb2, object_service_pb2, search_service_pb2
 from tideline.rpc import paging
@@ -113,6 +114,7 @@ def found_to_pb(found: Found, request: search_service_pb2.SearchRequest) -> sear
         results=map(_result_to_pb, found.page.results),
         next_page_token=paging.token(_paged(request), [end.shown, end.score, end.object_id]) if end else "",
         session_id=found.session_id,
+        not_recorded=ErrorReason.Value(f"ERROR_REASON_{found.not_recorded or 'UNSPECIFIED'}"),
     )
 
 

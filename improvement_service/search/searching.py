@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
 from improvement_service.domain.errors import CollectionNotFound, InvalidVector, NoEmbedder
 from improvement_service.domain.scoring import complaint
 from improvement_service.domain.search import Found, RecordedSearch
+from tideline.errors import TidelineError
 
 if TYPE_CHECKING:
     from improvement_service.domain.index import SearchIndex
@@ -18,6 +21,10 @@ if TYPE_CHECKING:
 
 
 REMEMBERED_S: Final = 5.0
+NOT_RECORDED: Final = ("DEPENDENCY_UNAVAILABLE", "OVERLOADED", "SERVER_STOPPING", "RATE_LIMITED")
+"""Reasons of the clickstream service to which a search is answered all the same."""
+
+_log = structlog.get_logger(__name__)
 
 
 class Searching:
@@ -45,7 +52,14 @@ class Searching:
             return Found(page, "")
         first_rank = 1 + (query.after.shown if query.after else 0)
         recorded = RecordedSearch(query.recording, query, vector, page.results, first_rank)
-        return Found(page, await self._recorder.record(recorded))
+        try:
+            return Found(page, await self._recorder.record(recorded))
+        except TidelineError as failure:
+            # What is wrong with the request is for the caller to mend; whoever searches waits for results all the same.
+            if failure.reason not in NOT_RECORDED:
+                raise
+            _log.warning("a search was not recorded", reason=failure.reason)
+            return Found(page, "", failure.reason)
 
     async def _index(self, name: str) -> SearchIndex:
         """Return the definition of a collection, at most `REMEMBERED_S` old: it never changes, but may be deleted."""

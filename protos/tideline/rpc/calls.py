@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 
 from tideline.errors import DeadlineExceeded, ServerStopping, TidelineError
-from tideline.rpc import status
+from tideline.rpc import deadline, status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
@@ -91,7 +91,7 @@ class CallsInterceptor(grpc.aio.ServerInterceptor):
                 try:
                     if remaining is None:
                         return await behaviour(request, context)
-                    with self._within(remaining):
+                    with deadline.within(remaining), self._within(remaining):
                         return await behaviour(request, context)
                 except asyncio.CancelledError:
                     await self._say_why(context)

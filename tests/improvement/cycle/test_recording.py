@@ -7,6 +7,7 @@ import pytest
 
 from tests.improvement.cycle.loop import QUERY, Loop, working
 from tideline.clickstream.v1 import session_service_pb2
+from tideline.common.v1.error_reason_pb2 import ERROR_REASON_DEPENDENCY_UNAVAILABLE
 from tideline.improvement.v1 import search_service_pb2 as pb
 from tideline.rpc import status
 
@@ -67,15 +68,14 @@ async def test_an_id_that_was_used_for_another_search_is_refused_as_the_clickstr
     assert status.reason_of(refused.value) == "SESSION_CONFLICT"
 
 
-async def test_without_the_clickstream_service_searches_work_but_cannot_be_recorded(loop: Loop) -> None:
+async def test_without_the_clickstream_service_searches_work_and_say_that_they_are_not_recorded(loop: Loop) -> None:
     alone = loop.settings.model_copy(update={"worker": "w2", "clickstream_address": "127.0.0.1:1"})
     async with working(alone) as worker:
         found = await worker.searches.Search(pb.SearchRequest(collection=loop.collection, query_vector=QUERY))
         assert len(found.results) == 10
-        with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await worker.searches.Search(recorded_search(loop))
-        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert status.reason_of(refused.value) == "DEPENDENCY_UNAVAILABLE"
+        unrecorded = await worker.searches.Search(recorded_search(loop, "once"))
+        assert unrecorded.results == found.results[:3]
+        assert (unrecorded.session_id, unrecorded.not_recorded) == ("", ERROR_REASON_DEPENDENCY_UNAVAILABLE)
 
         run = await worker.run()
 
