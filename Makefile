@@ -6,7 +6,7 @@ PROTOS := $(shell find protos -name '*.proto')
 DATA ?=
 ARGS ?=
 
-.PHONY: help demo test quality faults lint format docs clean release-contract
+.PHONY: help demo stack test quality faults lint format docs clean release-contract
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
@@ -30,6 +30,9 @@ $(VENV)/.stubs: $(VENV)/.installed $(PROTOS)
 
 demo: $(VENV)/.stubs  ## The whole loop on this machine: search, click, learn, search again (DATA=DIR for other people, ARGS=--keep)
 	$(BIN)/python -m deploy.local.demo $(if $(DATA),--data $(DATA)) $(ARGS)
+
+stack: $(VENV)/.stubs  ## All of it on this machine until Ctrl-C (ARGS=--secure: with TLS and keys)
+	$(BIN)/python -m deploy.local.stack $(ARGS)
 
 test: $(VENV)/.stubs .venv-milvus/.installed  ## All tests, on two cores (ARGS='-k word' for some)
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)

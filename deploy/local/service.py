@@ -10,10 +10,13 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from deploy.local.processes import Process, StartFailed, free_port
+from tideline.rpc.channels import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from tideline.rpc.channels import Access
 
 ATTEMPTS = 2
 
@@ -21,12 +24,13 @@ ATTEMPTS = 2
 class Service:
     """`tideline serve NAME` with settings from the environment, its log in `folder`."""
 
-    def __init__(self, name: str, folder: Path, settings: Mapping[str, str]) -> None:
+    def __init__(self, name: str, folder: Path, settings: Mapping[str, str], access: Access = NOTHING) -> None:
         """Start nothing yet; `settings` are named as the service names them, without the prefix."""
         self.name = name
         self.address = ""
         self._log = folder / f"{name}.log"
         self._settings = settings
+        self._access = access
         self._process: Process | None = None
 
     def start(self, patience: float = 60.0) -> None:
@@ -35,7 +39,7 @@ class Service:
             address = self.address or f"127.0.0.1:{free_port()}"
             process = self._process = Process(self._command(), self._log, self._environment(address))
             try:
-                _wait_until_healthy(process, address, time.monotonic() + patience)
+                _wait_until_healthy(process, address, self._access, time.monotonic() + patience)
             except BaseException as failure:
                 ended = not process.running()
                 process.kill()
@@ -72,8 +76,8 @@ class Service:
         }
 
 
-def _wait_until_healthy(process: Process, address: str, deadline: float) -> None:
-    with grpc.insecure_channel(address) as channel:
+def _wait_until_healthy(process: Process, address: str, access: Access, deadline: float) -> None:
+    with access.channel(address) as channel:
         check = health_pb2_grpc.HealthStub(channel).Check
         while time.monotonic() < deadline:
             process.check()

@@ -18,10 +18,14 @@ from typing import TYPE_CHECKING, Self
 from deploy.local.milvus_server import MilvusServer
 from deploy.local.mongod import Mongod
 from deploy.local.processes import StartFailed, free_port
+from deploy.local.protection import Protection
 from deploy.local.service import Service
+from tideline.rpc.channels import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from tideline.rpc.channels import Access
 
 LITE = "lite"
 SERVER = "server"
@@ -40,10 +44,12 @@ class Stack:
         database: str = "tideline",
         clickstream_settings: Mapping[str, str] = NO_SETTINGS,
         improvement_settings: Mapping[str, str] = NO_SETTINGS,
+        secure: bool = False,
     ) -> None:
         """Start nothing yet.
 
         `milvus` is "lite" (a file, kept by the improvement service), "server" (one of its own) or the URI of a server.
+        With `secure`, both talk TLS and ask for keys; `protection` says where these are then.
         Settings are named as the services name them, without their prefix: `{"SECONDS_INTERVAL": "60"}`.
         """
         self.folder = folder.resolve()
@@ -51,16 +57,18 @@ class Stack:
         self._database = database
         self._settings = (clickstream_settings, improvement_settings)
         self._running = ExitStack()
+        self.protection = Protection(self.folder / "secure") if secure else None
         self.mongo_uri = mongo_uri or ""
         self.milvus_uri = ""
 
     @classmethod
-    def from_environment(cls, folder: Path, milvus: str = LITE) -> Self:
+    def from_environment(cls, folder: Path, milvus: str = LITE, *, secure: bool = False) -> Self:
         """A stack that uses what TIDELINE_MONGO_URI and TIDELINE_MILVUS_URI name, and starts what they leave out."""
         return cls(
             folder,
             mongo_uri=os.environ.get("TIDELINE_MONGO_URI"),
             milvus=os.environ.get("TIDELINE_MILVUS_URI") or milvus,
+            secure=secure,
         )
 
     def start(self) -> None:
@@ -80,8 +88,10 @@ class Stack:
                     "MONGO_URI": self.mongo_uri,
                     "MONGO_DATABASE": f"{self._database}_clickstream",
                     "IMPROVEMENT_ADDRESS": improvement_address,
+                    **self._protecting("improvement"),
                     **clickstream,
                 },
+                self.access,
             )
             self.clickstream.start()
             starting.callback(self.clickstream.stop)
@@ -93,8 +103,10 @@ class Stack:
                     "MONGO_DATABASE": f"{self._database}_improvement",
                     "MILVUS_URI": self.milvus_uri,
                     "CLICKSTREAM_ADDRESS": self.clickstream.address,
+                    **self._protecting("clickstream"),
                     **improvement,
                 },
+                self.access,
             )
             self.improvement.address = improvement_address
             self.improvement.start()
@@ -112,14 +124,24 @@ class Stack:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    @property
+    def access(self) -> Access:
+        """What it takes to call both services, and do everything."""
+        return self.protection.access if self.protection is not None else NOTHING
+
     def addresses(self) -> dict[str, str]:
+        secured = self.protection
         return {
             "clickstream": self.clickstream.address,
             "improvement": self.improvement.address,
             "MongoDB": self.mongo_uri,
             "Milvus": self.milvus_uri,
             "data and logs": str(self.folder),
+            **({"CA": str(secured.ca), "API keys": str(secured.keys)} if secured is not None else {}),
         }
+
+    def _protecting(self, other: str) -> dict[str, str]:
+        return self.protection.settings(other) if self.protection is not None else {}
 
     def _start_milvus(self, starting: ExitStack) -> str:
         if self._milvus == LITE:
@@ -140,10 +162,11 @@ def main() -> None:
         "--folder", type=Path, default=Path(".tideline"), help="data and logs (default: %(default)s)"
     )
     arguments.add_argument("--milvus", choices=[LITE, SERVER], default=LITE, help="Milvus Lite, or a Milvus server")
+    arguments.add_argument("--secure", action="store_true", help="TLS and API keys, with a throwaway CA")
     chosen = arguments.parse_args()
     stop_on_sigterm()
     try:
-        with Stack.from_environment(chosen.folder, chosen.milvus) as stack:
+        with Stack.from_environment(chosen.folder, chosen.milvus, secure=chosen.secure) as stack:
             for name, address in stack.addresses().items():
                 print(f"{name:14}{address}", flush=True)
             print("ready; Ctrl-C stops it", flush=True)

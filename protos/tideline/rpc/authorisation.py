@@ -32,5 +32,5 @@ def check(identity: Identity, method: str) -> None:
     """Raise `PermissionDenied` unless `identity` may call `method`."""
     roles = allowed_to(method)
     if not roles & identity.roles:
-        said = f"needs one of the roles {', '.join(sorted(roles))}" if roles else "has no rule about who may call it"
+        said = f"is for the roles {', '.join(sorted(roles))}" if roles else "has no rule about who may call it"
         raise PermissionDenied(f"this method {said}")
