@@ -134,6 +134,12 @@ def _fault(session: Session) -> InvalidField | None:
     """Return what is wrong: it is too large, or its results are out of order or not distinct."""
     if session.nbytes > MAX_BYTES:
         return InvalidField(f"a session has at most {MAX_BYTES} bytes")
+    ranks = [result.rank for result in session.results]
+    # Nearly always; which is wrong is looked for only when one is.
+    if len({result.object_id for result in session.results}) == len(ranks) and (
+        not ranks or (ranks[0] > 0 and ranks == sorted(set(ranks)))
+    ):
+        return None
     seen: set[str] = set()
     rank = 0
     for index, result in enumerate(session.results):

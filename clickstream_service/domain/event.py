@@ -28,9 +28,9 @@ class Event(NamedTuple):
     """A recorded event, or one about to be recorded. A tuple, since there are many: it is made in a sixth of the time.
 
     `session_id` is empty for an interaction that stands alone, `object_id` for what is about the search as a whole.
-    `position` counts from 0. `fingerprint` is a SHA-256 of what the client gave but for the user, `nbytes` its size as a
-    message. `user_id` and `query_text` are those of the session when there is one; when it is about to be recorded they may be
-    empty, and are filled in. `noise` names the rules that it broke; it does not count then.
+    `position` counts from 0. `fingerprint` is a SHA-256 of what the client gave but for the user, `nbytes` its size
+    as a message. `user_id` and `query_text` are those of the session when there is one; when it is about to be recorded
+    they may be empty, and are filled in. `noise` names the rules that it broke; it does not count then.
     """
 
     session_id: str

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from clickstream_service.domain.errors import TimeOutOfRange
 
-if TYPE_CHECKING:
-    from datetime import datetime
+_EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +17,10 @@ class TimeLimits:
 
     max_age: timedelta
     max_ahead: timedelta
+
+    def around(self, now: datetime, *, historical: bool = False) -> tuple[datetime, datetime]:
+        """Return the first and the last time that is taken `now`."""
+        return _EARLIEST if historical else now - self.max_age, now + self.max_ahead
 
     def fault(self, created_at: datetime, now: datetime, *, historical: bool = False) -> TimeOutOfRange | None:
         """Return what is wrong with a time; None when it is recent, or just past in what is `historical`."""

@@ -64,6 +64,8 @@ def _of_session(session_id: str, outcome: Recorded | TidelineError) -> pb.Sessio
 
 def _of_event(event_id: str, outcome: Stored | TidelineError) -> event_pb2.EventOutcome:
     if isinstance(outcome, Stored):
+        if not outcome.flags and not outcome.duplicate:
+            return event_pb2.EventOutcome(event_id=event_id, status=event_pb2.EVENT_STATUS_ACCEPTED)
         return event_pb2.EventOutcome(
             event_id=event_id,
             status=event_pb2.EVENT_STATUS_DUPLICATE if outcome.duplicate else event_pb2.EVENT_STATUS_ACCEPTED,

@@ -17,7 +17,7 @@ from clickstream_service.storage.structs import escaped, unescaped
 Document = dict[str, Any]
 
 RECORDED: Final = dict.fromkeys(
-    ("fingerprint", "batch_id", "session_number", "created_at", "created_us", "irrelevant", "submitted"), 1
+    ("fingerprint", "user_id", "batch_id", "session_number", "created_at", "created_us", "irrelevant", "submitted"), 1
 )
 """The fields that `recorded` reads, as a projection."""
 
@@ -34,7 +34,12 @@ def from_session(session: Session, batch_id: str, session_number: int, recorded_
         **_times(session.created_at),
         "recorded_at": recorded_at,
         "submitted": False,
-        "search_results": [_from_result(result) for result in session.results],
+        "search_results": [
+            {"object_id": result.object_id, "rank": result.rank, "score": result.score}
+            if result.meta is None and result.score is not None
+            else _from_result(result)
+            for result in session.results
+        ],
         "fingerprint": session.fingerprint,
         "nbytes": session.nbytes,
     }
@@ -54,6 +59,8 @@ def from_session(session: Session, batch_id: str, session_number: int, recorded_
         document["sort_by"] = [{"field": by.field, "order": int(by.order)} for by in session.sort_by]
     if session.collection:
         document["collection"] = session.collection
+    if session.trace:
+        document["trace"] = session.trace
     return document
 
 
@@ -74,6 +81,7 @@ def to_session(document: Document) -> Session:
         collection=document.get("collection", ""),
         fingerprint=document["fingerprint"],
         nbytes=document["nbytes"],
+        trace=document.get("trace", ""),
         batch_id=document["batch_id"],
         session_number=document["session_number"],
         irrelevance=_to_irrelevance(document),
@@ -104,20 +112,25 @@ def query_text(session: Document) -> str:
     return text
 
 
-def from_event(event: Event, flags: tuple[EventFlag, ...], recorded_at: datetime) -> Document:
-    """Return the document of an event that came in with these flags.
+def from_event(
+    event: Event, flags: tuple[EventFlag, ...], recorded_at: datetime, user_id: str, query_text: str
+) -> Document:
+    """Return the document of an event that came in with these flags, of this user and query.
 
-    What it takes from its session is filled in by then; until the session is there, it says that it awaits one.
+    These are those of its session; until the session is there, it says that it awaits one.
     """
+    at = event.created_at
     document: Document = {
         "_id": {"s": event.session_id, "e": event.event_id},
         "session_id": event.session_id,
-        **_times(event.created_at),
-        "object_id": event.object_id,
-        "event_types": list(event.event_types),
-        "fingerprint": event.fingerprint,
-        "nbytes": event.nbytes,
+        "created_at": at,
     }
+    if rest := at.microsecond % 1000:
+        document["created_us"] = rest
+    document["object_id"] = event.object_id
+    document["event_types"] = event.event_types
+    document["fingerprint"] = event.fingerprint
+    document["nbytes"] = event.nbytes
     if event.position is not None:
         document["position"] = event.position
     if event.dwell is not None:
@@ -130,9 +143,13 @@ def from_event(event: Event, flags: tuple[EventFlag, ...], recorded_at: datetime
         document["result_set_size"] = event.result_set_size
     if flags:
         document["flags"] = [int(flag) for flag in flags]
-    if EventFlag.SESSION_MISSING in flags:
-        return {**document, "awaits_session": True, "recorded_at": recorded_at}
-    return {**document, "user_id": event.user_id, "query_text": event.query_text, "recorded_at": recorded_at}
+    if flags and EventFlag.SESSION_MISSING in flags:
+        document["awaits_session"] = True
+    else:
+        document["user_id"] = user_id
+        document["query_text"] = query_text
+    document["recorded_at"] = recorded_at
+    return document
 
 
 def to_event(document: Document) -> Event:

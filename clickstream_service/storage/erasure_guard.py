@@ -61,10 +61,20 @@ class ErasureGuard:
         """Return what an erasure is found by: an HMAC, as whoever reads a plain hash can try ids until one fits."""
         return hmac.new(self._secret, user_id.encode(), hashlib.sha256).hexdigest()
 
-    async def watch(self, user_ids: Collection[str], transaction: Transaction | None = None) -> Watch:
-        """Return what is to be known before something is written for these users."""
+    async def look(self, transaction: Transaction | None = None) -> Document:
+        """Return how many erasures have begun, and how many are open, for `watch`."""
         control = await self._control.find_one(CONTROL, {"begun": 1, "open": 1}, session=transaction)
         assert control is not None  # noqa: S101 - prepared
+        return control
+
+    async def watch(
+        self, user_ids: Collection[str], transaction: Transaction | None = None, *, seen: Document | None = None
+    ) -> Watch:
+        """Return what is to be known before something is written for these users.
+
+        `seen` is what was looked at before, where that could be done beside something else.
+        """
+        control = await self.look(transaction) if seen is None else seen
         if not control["open"]:
             return Watch(control["begun"], frozenset())
         keys = {self.key(user_id): user_id for user_id in user_ids}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pymongo import ASCENDING
 from pymongo.errors import BulkWriteError
@@ -16,33 +17,35 @@ from clickstream_service.storage.group_commit import GroupCommit, Limits
 from clickstream_service.storage.reading import take
 from clickstream_service.storage.transactions import in_transaction
 from tideline.errors import InvalidField
+from tideline.rpc import tracing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from datetime import datetime
 
     from clickstream_service.storage.database import Database
-    from clickstream_service.storage.erasure_guard import ErasureGuard
+    from clickstream_service.storage.erasure_guard import ErasureGuard, Watch
     from clickstream_service.storage.mongo_sessions import Requeue
 
     Document = dict[str, Any]
+    Key = tuple[str, str]
     Fault = SessionNotFound | InvalidField | UserBeingErased
     Outcome = Stored | EventConflict | Fault
 
 OLDEST_FIRST: Final = [("session_id", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)]
 DUPLICATE_KEY: Final = 11000
+WRITERS: Final = 2
+"""So many groups are written at a time: like those of two replicas, they may meet without harm."""
+
+_STORED: Final = Stored(duplicate=False)
+_OVERTOOK: Final = Stored(duplicate=False, flags=(EventFlag.SESSION_MISSING,))
 
 
-@dataclass(frozen=True, slots=True)
-class _Arrival:
+class _Arrival(NamedTuple):
     """An event on its way in, and whether it may come before its session."""
 
     event: Event
     allow_missing: bool
-
-    @property
-    def key(self) -> tuple[str, str]:
-        return self.event.session_id, self.event.event_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class _Search:
     user_id: str
     query_text: str
     created_at: datetime
+    trace: str
 
 
 class MongoEvents:
@@ -75,7 +79,7 @@ class MongoEvents:
         self._now = now
         self._requeue_in = requeue_in
         self._writes: GroupCommit[_Arrival, Outcome] = GroupCommit(
-            self._write, lambda arrival: arrival.event.nbytes, limits
+            self._write, lambda arrival: arrival.event.nbytes, limits, writers=WRITERS, name="events"
         )
 
     async def record(self, events: Sequence[Event], *, allow_missing: bool, patient: bool) -> list[Outcome]:
@@ -101,47 +105,39 @@ class MongoEvents:
     @outages()
     async def _write(self, arrivals: Sequence[_Arrival]) -> list[Outcome]:
         """Insert a group; whatever was there before is compared afterwards, since most events are new."""
-        searches = await self._searches({arrival.event.session_id for arrival in arrivals} - {""})
-        user_of = {arrival.key: _user(arrival.event, searches) for arrival in arrivals}
-        users = set(user_of.values()) - {""}
-        watch = await self._guard.watch(users)
-        faults: list[Fault | None] = [
-            _being_erased() if user_of[arrival.key] in watch.refused else _fault(arrival, searches)
-            for arrival in arrivals
-        ]
-        first: dict[tuple[str, str], _Arrival] = {}
-        for arrival, fault in zip(arrivals, faults, strict=True):
-            if fault is None:
-                first.setdefault(arrival.key, arrival)
-        flags = {key: _flags(arrival.event, searches) for key, arrival in first.items()}
-        now = self._now()
-        inserts = [
-            documents.from_event(_filled(arrival.event, searches), flags[key], now) for key, arrival in first.items()
-        ]
-        there = await self._insert(inserts)
-        # A duplicate too: its first sender may have died before this.
-        session_ids = {arrival.event.session_id for arrival in first.values()} - {""}
+        # Whether anybody is being erased is seen before anything is written; whether these are, once they are known.
+        searches, erasures = await asyncio.gather(
+            self._searches({arrival.event.session_id for arrival in arrivals} - {""}), self._guard.look()
+        )
+        tracing.link(search.trace for search in searches.values())
+        users = {search.user_id for search in searches.values()}
+        users.update(event.user_id for event, _ in arrivals if event.user_id and event.session_id not in searches)
+        users.discard("")
+        watch = await self._guard.watch(users, seen=erasures)
+        outcomes, first = _sorted_out(arrivals, searches, watch.refused, self._now())
+        there = await self._insert(list(first.values()))
+        # Of a duplicate too: its first sender may have died before this.
+        session_ids = {session_id for session_id, _ in first} - {""}
         await overtaking.fill_in(self._database, session_ids - searches.keys())
-        await self.requeue(session_ids)
-        overtaken = await self._guard.overtaken(watch, users)
-        outcomes: list[Outcome] = []
-        for arrival, fault in zip(arrivals, faults, strict=True):
-            if fault is not None:
-                outcomes.append(fault)
-                continue
-            if user_of[arrival.key] in overtaken:
-                outcomes.append(_being_erased())
-                continue
-            known, storable = there.get(arrival.key), first[arrival.key]
-            if known is not None:
-                same = arrival.event.fingerprint == known["fingerprint"]
-                outcomes.append(_repeated(tuple(map(EventFlag, known.get("flags", ()))), same=same))
-            elif arrival is storable:
-                outcomes.append(Stored(duplicate=False, flags=flags[arrival.key]))
-            else:
-                same = arrival.event.fingerprint == storable.event.fingerprint
-                outcomes.append(_repeated(flags[arrival.key], same=same))
+        overtaken = await self._tidy_up(session_ids, watch, users)
+        if there or overtaken:
+            for place, (event, _) in enumerate(arrivals):
+                if not isinstance(outcomes[place], Stored | EventConflict):
+                    continue
+                if overtaken and _user(event, searches) in overtaken:
+                    outcomes[place] = _being_erased()
+                elif (known := there.get((event.session_id, event.event_id))) is not None:
+                    outcomes[place] = _repeated(event, known)
         return outcomes
+
+    async def _tidy_up(self, session_ids: Collection[str], watch: Watch, users: Collection[str]) -> frozenset[str]:
+        """Do what is to be done once events are in; returns the users whose erasure has begun meanwhile."""
+        submitted, overtaken = await asyncio.gather(self._submitted(session_ids), self._guard.overtaken(watch, users))
+        if not submitted:
+            return overtaken
+        await self._requeue_all(submitted)
+        # What was queued just now is something else that an erasure may have missed.
+        return overtaken | await self._guard.overtaken(watch, users)
 
     async def _searches(self, session_ids: Collection[str]) -> dict[str, _Search]:
         """Return what events take from each session; sessions that are not there are left out."""
@@ -150,7 +146,7 @@ class MongoEvents:
         fields = dict.fromkeys(
             (
                 *("search_results.object_id", "search_results.rank", "user_id"),
-                *("search_query.text", "created_at", "created_us"),
+                *("search_query.text", "created_at", "created_us", "trace"),
             ),
             1,
         )
@@ -161,6 +157,7 @@ class MongoEvents:
                 document["user_id"],
                 documents.query_text(document),
                 documents.created_at(document),
+                document.get("trace", ""),
             )
             for document in await found.to_list(None)
         }
@@ -176,7 +173,9 @@ class MongoEvents:
             if error.details["writeConcernErrors"] or any(failed["code"] != DUPLICATE_KEY for failed in failures):
                 raise
             keys = [inserts[failed["index"]]["_id"] for failed in failures]
-            found = self._database.session_events.find({"_id": {"$in": keys}}, {"fingerprint": 1, "flags": 1})
+            found = self._database.session_events.find(
+                {"_id": {"$in": keys}}, {"fingerprint": 1, "flags": 1, "user_id": 1}
+            )
             return {(document["_id"]["s"], document["_id"]["e"]): document for document in await found.to_list(None)}
         return {}
 
@@ -186,13 +185,60 @@ class MongoEvents:
 
         Looked up after the events are in, or gone: whoever submits a session from now on finds them so.
         """
+        if submitted := await self._submitted(session_ids):
+            await self._requeue_all(submitted)
+
+    async def _submitted(self, session_ids: Collection[str]) -> list[str]:
         if not session_ids:
-            return
+            return []
         submitted = {"_id": {"$in": list(session_ids)}, "submitted": True, "irrelevant": {"$exists": False}}
         found = await self._database.sessions.find(submitted, {"_id": 1}).to_list(None)
-        if found:
-            ids = [document["_id"] for document in found]
-            await in_transaction(self._database, lambda transaction: self._requeue_in(ids, transaction))
+        return [document["_id"] for document in found]
+
+    async def _requeue_all(self, session_ids: Sequence[str]) -> None:
+        await in_transaction(self._database, lambda transaction: self._requeue_in(session_ids, transaction))
+
+
+def _sorted_out(
+    arrivals: Sequence[_Arrival], searches: Mapping[str, _Search], refused: frozenset[str], now: datetime
+) -> tuple[list[Outcome], dict[Key, Document]]:
+    """Return what becomes of each event if none of them is there yet, and what there is to insert then."""
+    outcomes: list[Outcome] = []
+    first: dict[Key, Document] = {}
+    for event, allow_missing in arrivals:
+        session_id = event.session_id
+        search = searches.get(session_id)
+        if refused and _user(event, searches) in refused:
+            outcomes.append(_being_erased())
+            continue
+        if search is None:
+            if session_id and not allow_missing:
+                outcomes.append(SessionNotFound("no session has this id", field="session_id"))
+                continue
+        elif (event.user_id or event.query_text) and (fault := _contradiction(event, search)) is not None:
+            outcomes.append(fault)
+            continue
+        key = session_id, event.event_id
+        if (before := first.get(key)) is not None:
+            outcomes.append(_repeated(event, before))
+            continue
+        if search is not None:
+            stored, user_id, query_text = _stored(event, search), search.user_id, search.query_text
+        else:
+            stored = _OVERTOOK if session_id else _STORED
+            user_id, query_text = event.user_id, event.query_text
+        outcomes.append(stored)
+        first[key] = documents.from_event(event, stored.flags, now, user_id, query_text)
+    return outcomes, first
+
+
+def _content(event: Event) -> tuple[bytes, str]:
+    """Return what tells one use of an id from another; in a session, the user is the session's."""
+    return event.fingerprint, "" if event.session_id else event.user_id
+
+
+def _stored_content(document: Document) -> tuple[bytes, str]:
+    return document["fingerprint"], "" if document["_id"]["s"] else document["user_id"]
 
 
 def _user(event: Event, searches: Mapping[str, _Search]) -> str:
@@ -204,11 +250,7 @@ def _being_erased() -> UserBeingErased:
     return UserBeingErased("the user is being erased", field="user_id")
 
 
-def _fault(arrival: _Arrival, searches: Mapping[str, _Search]) -> SessionNotFound | InvalidField | None:
-    event = arrival.event
-    search = searches.get(event.session_id)
-    if search is None:
-        return None if arrival.allow_missing or not event.session_id else SessionNotFound("no session has this id")
+def _contradiction(event: Event, search: _Search) -> InvalidField | None:
     if event.user_id and event.user_id != search.user_id:
         return InvalidField("is not the user of the session", field="user_id")
     if event.query_text and event.query_text != search.query_text:
@@ -216,25 +258,20 @@ def _fault(arrival: _Arrival, searches: Mapping[str, _Search]) -> SessionNotFoun
     return None
 
 
-def _filled(event: Event, searches: Mapping[str, _Search]) -> Event:
-    search = searches.get(event.session_id)
-    return event if search is None else replace(event, user_id=search.user_id, query_text=search.query_text)
-
-
-def _flags(event: Event, searches: Mapping[str, _Search]) -> tuple[EventFlag, ...]:
-    if not event.session_id:
-        return ()
-    search = searches.get(event.session_id)
-    if search is None:
-        return (EventFlag.SESSION_MISSING,)
+def _stored(event: Event, search: _Search) -> Stored:
     rank = search.ranks.get(event.object_id)
+    shown = not event.object_id if rank is None else event.position is None or event.position + 1 == rank
+    if shown and event.created_at >= search.created_at:
+        return _STORED
     odd = {
         EventFlag.OBJECT_NOT_SHOWN: event.object_id and rank is None,
         EventFlag.OUT_OF_SEQUENCE: event.created_at < search.created_at,
         EventFlag.POSITION_MISMATCH: rank is not None and event.position is not None and event.position + 1 != rank,
     }
-    return tuple(flag for flag, is_odd in odd.items() if is_odd)
+    return Stored(duplicate=False, flags=tuple(flag for flag, is_odd in odd.items() if is_odd))
 
 
-def _repeated(flags: tuple[EventFlag, ...], *, same: bool) -> Stored | EventConflict:
-    return Stored(duplicate=True, flags=flags) if same else EventConflict("this id was used for other content")
+def _repeated(event: Event, known: Document) -> Stored | EventConflict:
+    if _content(event) != _stored_content(known):
+        return EventConflict("this id was used for other content", field="event_id")
+    return Stored(duplicate=True, flags=tuple(map(EventFlag, known.get("flags", ()))))

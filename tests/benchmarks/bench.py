@@ -1,0 +1,49 @@
+"""Everything side by side: `python -m tests.benchmarks.bench [--quick] [--section NAME]`; see RESULTS.md.
+
+A section is a module in `sections` with an `async def tables(bench: Bench) -> list[Table]`. What is written in
+NAME.md next to it goes under its tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.benchmarks import results
+from tests.benchmarks.harness import Bench
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SECTIONS = Path(__file__).with_name("sections")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    names = sorted(path.stem for path in SECTIONS.glob("[a-z]*.py"))
+    parser = argparse.ArgumentParser(description="Measure what is shipped beside what it could be at best.")
+    parser.add_argument("--quick", action="store_true", help="a quarter of the work in each round")
+    parser.add_argument("--section", choices=names, action="append", help="only this one; may be given again")
+    parser.add_argument("--out", type=Path, default=results.RESULTS, help="where to write (RESULTS.md)")
+    arguments = parser.parse_args(argv)
+    short = False
+    for name in arguments.section or names:
+        began = time.monotonic()
+        module = importlib.import_module(f"tests.benchmarks.sections.{name}")
+        with tempfile.TemporaryDirectory() as folder:
+            tables = asyncio.run(module.tables(Bench(arguments.quick, Path(folder))))
+        notes = SECTIONS / f"{name}.md"
+        text = notes.read_text() if notes.exists() else ""
+        print(results.write(name, tables, text, quick=arguments.quick, path=arguments.out))  # noqa: T201
+        print(f"({name} took {time.monotonic() - began:.0f} s)", file=sys.stderr)  # noqa: T201
+        short |= any(row.met is False for table in tables for row in table.rows)
+    return 1 if short else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
