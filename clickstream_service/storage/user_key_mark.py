@@ -36,7 +36,7 @@ class UserKeyMark:
 
     async def admit(self, keys: UserKeys | None) -> None:
         """Make sure that the service has the keys of the database, or none; raises `WrongUserKeys`."""
-        mark = RULES.admit(await self.get(), keys, knows_users=await self._knows_users())
+        mark = RULES.admit(await self.get(), keys, knows_users=keys is not None and await self._knows_users())
         if mark is not None:
             await self.set(mark)
 
