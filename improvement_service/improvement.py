@@ -182,11 +182,14 @@ class Improvement:
         return self._run
 
     async def _go(self, run: Run, caller: SpanContext | None) -> None:
+        with tracing.span("improvement run", parent=caller, run_id=run.run_id, run_trigger=run.trigger):
+            await self._carry_out(run)
+
+    async def _carry_out(self, run: Run) -> None:
         over, progress = asyncio.Event(), metrics.RunProgress()
         reporting = asyncio.create_task(self._report(run, over, progress))
         try:
-            with tracing.span("improvement run", parent=caller, run_id=run.run_id, run_trigger=run.trigger):
-                await self._cycle.run(self._owner, run.tally, self._stop)
+            await self._cycle.run(self._owner, run.tally, self._stop)
             state = RunState.INTERRUPTED if self._stop.is_set() else RunState.SUCCEEDED
         except asyncio.CancelledError:
             state = RunState.INTERRUPTED

@@ -53,6 +53,7 @@ def session_to_pb(session: FeedbackSession, strengths: Strengths, examination: S
         state=_STATES[session.state],
         failures=session.failures,
         examination=examination,
+        traceparent=session.content.session.trace,
     )
 
 

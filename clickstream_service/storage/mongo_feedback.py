@@ -35,7 +35,9 @@ class MongoFeedback:
         self._sessions: Collection = database.sessions
         self._queue: Collection = database.sessions_for_improvement
         self._leases: Collection = database.user_leases
-        self._submissions: GroupCommit[str, Submission] = GroupCommit(self._submit, lambda _: 1, _LIMITS)
+        self._submissions: GroupCommit[str, Submission] = GroupCommit(
+            self._submit, lambda _: 1, _LIMITS, name="submissions"
+        )
 
     async def submit(self, session_ids: Sequence[str]) -> list[Submission]:
         """Queue the sessions that may be learned from, and say for each what became of it.

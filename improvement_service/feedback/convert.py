@@ -47,6 +47,7 @@ def session_from_pb(message: feedback_service_pb2.FeedbackSession) -> Session:
         irrelevant=session.HasField("irrelevance"),
         examination=tuple(message.examination),
         waiting=message.state in _WAITING,
+        trace=message.traceparent,
     )
 
 

@@ -7,6 +7,7 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
+import grpc
 import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
@@ -16,8 +17,6 @@ from tideline.rpc import logs, metrics
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
     from datetime import timedelta
-
-    import grpc
 
     Checks = Mapping[str, Callable[[], Awaitable[None]]]
 
@@ -45,6 +44,25 @@ class Health:
     async def start(self, *, ready: bool) -> None:
         await self._servicer.set(LIVE, health_pb2.HealthCheckResponse.SERVING)
         await self._say(ready=ready)
+
+    @asynccontextmanager
+    async def served(self, address: str) -> AsyncIterator[None]:
+        """Answer at `address` too, without encryption, for as long as the block lasts; not at all when it is empty.
+
+        Raises `RuntimeError` when it is taken.
+        """
+        if not address:
+            yield
+            return
+        server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
+        port = server.add_insecure_port(address)
+        await server.start()
+        _log.info("serving health", address=address, port=port)
+        try:
+            yield
+        finally:
+            await server.stop(None)
 
     async def leave(self) -> None:
         """Be ready no more, for good."""
