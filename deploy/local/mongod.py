@@ -44,7 +44,7 @@ class Mongod:
         data.mkdir(parents=True, exist_ok=True)
         for attempts_left in reversed(range(ATTEMPTS)):
             self.port = free_port()
-            self._process = Process(_command(data, self.port, cache_gb), folder / "mongod.log")
+            self._process = Process(mongod_command(data, self.port, cache_gb), folder / "mongod.log")
             try:
                 self._become_primary(time.monotonic() + patience)
             except BaseException as failure:
@@ -103,7 +103,8 @@ class Mongod:
             client.admin.command("replSetReconfig", changed, force=True)
 
 
-def _command(data: Path, port: int, cache_gb: float) -> list[str]:
+def mongod_command(data: Path, port: int, cache_gb: float, *, oplog_mb: int = 128) -> list[str]:
+    """The command line of a member of a set with its data in `data`."""
     return [
         str(mongod_binary()),
         *("--dbpath", str(data)),

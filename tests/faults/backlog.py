@@ -92,12 +92,12 @@ class Queue:
 def personal_rows(milvus_uri: str, vectors: str, prefix: str) -> dict[tuple[str, str, int], list[float]]:
     """The vectors of all personal rows of the users whose ids begin with `prefix`, by user (without it), object, part.
 
-    `vectors` is what Milvus calls the collection.
+    `vectors` is what Milvus calls the collection of the originals.
     """
     client = MilvusClient(milvus_uri)
     try:
         rows = client.query(
-            vectors,
+            f"{vectors}_personal",
             filter='owner != ""',
             output_fields=["user_id", "object_id", "part", "vector"],
             limit=16_384,
