@@ -103,7 +103,7 @@ class Mongod:
             client.admin.command("replSetReconfig", changed, force=True)
 
 
-def mongod_command(data: Path, port: int, cache_gb: float, *, oplog_mb: int = 128) -> list[str]:
+def mongod_command(data: Path, port: int, cache_gb: float) -> list[str]:
     """The command line of a member of a set with its data in `data`."""
     return [
         str(mongod_binary()),

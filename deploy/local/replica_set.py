@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MEMBERS: Final = 3
-OPLOG_MB: Final = 1024
 SETTINGS: Final = {
     # A member that is silent for so long is taken for dead; 10 s unless told.
     "electionTimeoutMillis": 2_000,
@@ -98,7 +97,7 @@ class ReplicaSet:
     def _start(self, number: int) -> Process:
         data = self._folder / f"mongo{number}"
         data.mkdir(parents=True, exist_ok=True)
-        command = mongod_command(data, self.ports[number], self._cache_gb, oplog_mb=OPLOG_MB)
+        command = mongod_command(data, self.ports[number], self._cache_gb)
         return Process(command, self._folder / f"mongod{number}.log")
 
     def _initiate(self) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -60,10 +62,10 @@ class Writer:
         self._turn = first
         self.progress = progress
 
-    async def write(self, sessions: int) -> None:
-        """Return once all sessions and their events are acknowledged."""
+    async def write(self, sessions: int, *, until: float = math.inf) -> None:
+        """Return once all sessions and their events are acknowledged, or those that were begun by the time `until`."""
         waiting = [f"{self._name}-{number}" for number in range(sessions)]
-        while waiting:
+        while waiting and time.monotonic() < until:
             some = waiting[:SESSIONS_A_CALL]
             await self._until_done(self._create, some)
             await self._until_done(self._push, dict.fromkeys(some))
@@ -168,4 +170,4 @@ def found(database: Database[dict[str, Any]], session_ids: Sequence[str]) -> Fou
 def longest_gap(times: Sequence[float]) -> float:
     """The longest time in which nobody's write was acknowledged, in seconds."""
     ordered = sorted(times)
-    return max((later - earlier for earlier, later in zip(ordered, ordered[1:], strict=False)), default=0.0)
+    return max((later - earlier for earlier, later in pairwise(ordered)), default=0.0)

@@ -37,7 +37,13 @@ WEIGHTS = (50, 30, 10, 10)
 
 
 def write(
-    name: str, addresses: Sequence[str], first: int, sessions: int, written: Synchronized[int], results: Any
+    name: str,
+    addresses: Sequence[str],
+    first: int,
+    sessions: int,
+    until: float,
+    written: Synchronized[int],
+    results: Any,
 ) -> None:
     """One process of writers; `written` counts the events that it has seen acknowledged."""
     progress = Progress()
@@ -49,7 +55,7 @@ def write(
 
     async def main() -> None:
         reporting = asyncio.create_task(report())
-        await Writer(name, addresses, progress, first=first).write(sessions)
+        await Writer(name, addresses, progress, first=first).write(sessions, until=until)
         reporting.cancel()
         written.value = progress.events
 
@@ -100,7 +106,7 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def run(folder: Path, events: int, kills: int, *, writers: int, seed: int) -> bool:
+def run(folder: Path, events: int, kills: int, *, writers: int, seconds: float, seed: int) -> bool:
     """Returns whether nothing was lost and nothing is there twice."""
     sessions = -(-events // EVENTS_A_SESSION // writers)
     in_all = sessions * writers * EVENTS_A_SESSION
@@ -112,17 +118,19 @@ def run(folder: Path, events: int, kills: int, *, writers: int, seed: int) -> bo
             service.start()
         addresses = [service.address for service in services]
         results = spawn.Queue()
+        began = time.monotonic()
+        until = began + seconds
         counters = [spawn.Value("q", 0) for _ in range(writers)]
         processes = [
-            spawn.Process(target=write, args=(f"w{number}", addresses, number, sessions, counter, results))
+            spawn.Process(target=write, args=(f"w{number}", addresses, number, sessions, until, counter, results))
             for number, counter in enumerate(counters)
         ]
-        began = time.monotonic()
         for process in processes:
             process.start()
         faults, done = Faults(mongo, services, seed), 0
         while (written := sum(counter.value for counter in counters)) < in_all:
-            if done < kills and written >= in_all * (done + 0.5) / (kills + 1):
+            part = max(written / in_all, (time.monotonic() - began) / seconds)
+            if done < kills and done + 0.5 <= part * (kills + 1):
                 at = time.monotonic()
                 kind = faults.one()
                 done += 1
@@ -132,9 +140,9 @@ def run(folder: Path, events: int, kills: int, *, writers: int, seed: int) -> bo
                 )
             else:
                 time.sleep(0.2)
-            if not any(process.is_alive() for process in processes) and results.empty():
+            if time.monotonic() > until:
                 break
-        progresses = [results.get(timeout=120) for _ in processes]
+        progresses = [results.get(timeout=300) for _ in processes]
         for process in processes:
             process.join()
         took = time.monotonic() - began
@@ -162,13 +170,20 @@ def main() -> int:
     arguments.add_argument("--events", type=int, default=5_000_000)
     arguments.add_argument("--kills", type=int, default=100)
     arguments.add_argument("--writers", type=int, default=4, help="processes that write (default: %(default)s)")
+    arguments.add_argument("--seconds", type=float, default=7_200, help="stop writing after (default: %(default)s)")
     arguments.add_argument("--seed", type=int, default=1)
     arguments.add_argument("--folder", type=Path, help="data and logs; a temporary folder otherwise")
     chosen = arguments.parse_args()
     stop_on_sigterm()
     with tempfile.TemporaryDirectory() as temporary:
         folder = chosen.folder or Path(temporary)
-        return 0 if run(folder, chosen.events, chosen.kills, writers=chosen.writers, seed=chosen.seed) else 1
+        return (
+            0
+            if run(
+                folder, chosen.events, chosen.kills, writers=chosen.writers, seconds=chosen.seconds, seed=chosen.seed
+            )
+            else 1
+        )
 
 
 if __name__ == "__main__":
