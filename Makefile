@@ -6,7 +6,7 @@ PROTOS := $(shell find protos -name '*.proto')
 DATA ?=
 ARGS ?=
 
-.PHONY: help demo stack test quality faults lint format docs clean release-contract
+.PHONY: help demo stack test quality faults fuzz lint format docs clean release-contract
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
@@ -43,6 +43,9 @@ quality: $(VENV)/.stubs  ## Does it help the people who search? (DATA=DIR) Are p
 
 faults: $(VENV)/.stubs .venv-milvus/.installed  ## Workers killed at random over a backlog
 	$(BIN)/python -m pytest tests/faults $(ARGS)
+
+fuzz: $(VENV)/.stubs  ## 100,000 mutated requests over every RPC (ARGS='--count 5000 --seed 2')
+	$(BIN)/python -m tests.faults.fuzz $(ARGS)
 
 lint: $(VENV)/.stubs  ## Style, types, import walls, contract
 	$(BIN)/ruff check .

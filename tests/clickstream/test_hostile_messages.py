@@ -30,7 +30,7 @@ UNLIMITED = [("grpc.max_send_message_length", -1), *OPTIONS[2:]]
 
 
 @pytest.fixture
-async def channel(service: Service) -> AsyncIterator[grpc.aio.Channel]:
+async def channel(service: Service) -> AsyncIterator[Any]:
     """Sends bytes as they are."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{service.port}", options=UNLIMITED) as channel:
         yield channel
@@ -59,20 +59,20 @@ def with_search_meta(struct: bytes) -> bytes:
     ],
 )
 async def test_a_message_that_cannot_be_read_is_refused_with_the_field_at_which_it_goes_wrong(
-    channel: grpc.aio.Channel, database: Database[dict[str, Any]], raw: bytes, field: str
+    channel: Any, database: Database[dict[str, Any]], raw: bytes, field: str
 ) -> None:
     refused = await refusal(channel.unary_unary(f"{SERVICE}CreateSession")(raw))
     assert refused == Refusal(INVALID, "MALFORMED_MESSAGE", field)
     assert database.sessions.count_documents({}) == 0
 
 
-async def test_a_struct_that_can_be_read_and_is_too_deep_is_refused_too(channel: grpc.aio.Channel) -> None:
+async def test_a_struct_that_can_be_read_and_is_too_deep_is_refused_too(channel: Any) -> None:
     refused = await refusal(channel.unary_unary(f"{SERVICE}CreateSession")(with_search_meta(deep_list(30))))
     assert refused == Refusal(INVALID, "INVALID_FIELD", "session.search_meta")
 
 
 async def test_a_message_of_a_stream_that_cannot_be_read_ends_it_after_the_answers_before_it(
-    service: Service, channel: grpc.aio.Channel
+    service: Service, channel: Any
 ) -> None:
     await create(service.sessions, a_session("s1"))
     good = pb.StreamEventsRequest(sequence=1, session_id="s1", events=[an_event("e1")]).SerializeToString()
@@ -83,7 +83,7 @@ async def test_a_message_of_a_stream_that_cannot_be_read_ends_it_after_the_answe
 
 
 async def test_a_message_of_70_mb_is_refused_with_a_reason_and_not_worth_sending_again(
-    channel: grpc.aio.Channel, database: Database[dict[str, Any]]
+    channel: Any, database: Database[dict[str, Any]]
 ) -> None:
     raw = with_search_meta(bytes(70_000_000))
     call = channel.unary_unary(f"{SERVICE}CreateSession")(raw)
@@ -175,7 +175,7 @@ def _ends_stream_1(answered: bytes) -> bool:
     return False
 
 
-async def test_a_frame_larger_than_the_transport_takes_is_refused_by_it(channel: grpc.aio.Channel) -> None:
+async def test_a_frame_larger_than_the_transport_takes_is_refused_by_it(channel: Any) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as failure:
         await channel.unary_unary(f"{SERVICE}CreateSession")(with_search_meta(bytes(2 * MAX_MESSAGE_BYTES)))
     assert failure.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED

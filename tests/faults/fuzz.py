@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib
-import pkgutil
 import random
 import sys
 import tempfile
@@ -22,35 +20,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 from google.protobuf.message_factory import GetMessageClass
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 from pymongo import MongoClient
 
-import tideline.clickstream.v1
-import tideline.improvement.v1
 from deploy.local.stack import Stack
 from tests.faults import hostile_requests
+from tests.faults.calling import Code, Method, answer, methods
 from tideline.clickstream.v1 import session_pb2, session_service_pb2, training_service_pb2
 from tideline.client import AsyncClickstream, AsyncImprovement
 from tideline.improvement.v1 import improvement_service_pb2, object_pb2, object_service_pb2
-from tideline.rpc.status import DOMAIN, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from google.protobuf.descriptor import MethodDescriptor
-
-Code = grpc.StatusCode
-Channels = tuple[grpc.aio.Channel, grpc.Channel]
-ALLOWED: Final = {
-    Code.OK, Code.INVALID_ARGUMENT, Code.RESOURCE_EXHAUSTED, Code.NOT_FOUND, Code.ALREADY_EXISTS,
-    Code.FAILED_PRECONDITION, Code.ABORTED,
-}  # fmt: skip
-OWN: Final = {Code.DEADLINE_EXCEEDED, Code.CANCELLED}
-"""What the caller brought about: it waits so long for an answer, and reads so many of a stream."""
 FOR_WHAT_IT_SAYS: Final = {Code.INVALID_ARGUMENT, Code.RESOURCE_EXHAUSTED}
-PATIENCE_S: Final = 20.0
-MOST_ANSWERS: Final = 50
 AT_ONCE: Final = 24
 A_ROUND: Final = 5_000
 SELDOM: Final = {
@@ -67,30 +49,6 @@ WRITTEN: Final = {
     "improvement": ("search_indexes",),
 }
 """Collections that nothing but requests writes to."""
-
-
-@dataclass(frozen=True)
-class Method:
-    """An RPC."""
-
-    path: str
-    service: str
-    descriptor: MethodDescriptor
-
-    @property
-    def reads(self) -> bool:
-        return self.descriptor.GetOptions().idempotency_level == 1
-
-
-def methods() -> Iterator[Method]:
-    """All RPCs of both services."""
-    for service, package in (("clickstream", tideline.clickstream.v1), ("improvement", tideline.improvement.v1)):
-        for module in pkgutil.iter_modules(package.__path__):
-            if module.name.endswith("_service_pb2"):
-                file: Any = importlib.import_module(f"{package.__name__}.{module.name}").DESCRIPTOR
-                for declared in file.services_by_name.values():
-                    for method in declared.methods:
-                        yield Method(f"/{declared.full_name}/{method.name}", service, method)
 
 
 @dataclass
@@ -205,50 +163,6 @@ class Fuzz:
         return "\n".join([*lines, "".join([f"{'all':52}", *(f"{total:20,}" for total in totals)])])
 
 
-async def answer(channels: Channels, method: Method, raw: Sequence[bytes]) -> tuple[grpc.StatusCode, str]:
-    """How a method answers to these messages, and what is wrong with that."""
-    try:
-        if method.descriptor.client_streaming:
-            await asyncio.to_thread(_stream, channels[1], method, raw)
-        else:
-            await _call(channels[0], method, raw)
-    except grpc.RpcError as error:
-        code: grpc.StatusCode = error.code()
-        said = f"{code.name} ({error.details()})"
-        if code in OWN and not reason_of(error):
-            return code, ""
-        if code not in ALLOWED | OWN:
-            return code, f"answered {said}"
-        return code, "" if has_error_info(error) else f"answered {said} without ErrorInfo"
-    return Code.OK, ""
-
-
-def has_error_info(error: grpc.RpcError) -> bool:
-    status = rpc_status.from_call(error)
-    info = error_details_pb2.ErrorInfo()
-    return status is not None and any(detail.Unpack(info) and info.domain == DOMAIN for detail in status.details)
-
-
-async def _call(channel: Any, method: Method, raw: Sequence[bytes]) -> None:
-    if not method.descriptor.server_streaming:
-        await channel.unary_unary(method.path)(raw[0], timeout=PATIENCE_S)
-        return
-    call = channel.unary_stream(method.path)(raw[0], timeout=PATIENCE_S)
-    for _ in range(MOST_ANSWERS):
-        if await call.read() is grpc.aio.EOF:
-            return
-    call.cancel()
-
-
-def _stream(channel: Any, method: Method, raw: Sequence[bytes]) -> None:
-    """Send a stream; not with asyncio, whose clients lose the status of a stream that ends while they send."""
-    if method.descriptor.server_streaming:
-        for _ in channel.stream_stream(method.path)(iter(raw), timeout=PATIENCE_S):
-            pass
-    else:
-        channel.stream_unary(method.path)(iter(raw), timeout=PATIENCE_S)
-
-
 async def prepare(stack: Stack) -> None:
     """Put something there to ask for."""
     words = hostile_requests.WORDS
@@ -292,10 +206,9 @@ def main() -> None:
 
         asyncio.run(run())
         print(fuzz.table())  # noqa: T201
-        print(  # noqa: T201
-            f"{chosen.count:,} requests in {time.monotonic() - began:,.0f} s, seed {chosen.seed}; "
-            f"{fuzz.compared:,} of {fuzz.judged:,} refused ones that could write were sent again, nothing written; {len(fuzz.found)} faults"
-        )
+        took_s = time.monotonic() - began
+        print(f"{chosen.count:,} requests with seed {chosen.seed} in {took_s:,.0f} s: {len(fuzz.found)} faults")  # noqa: T201
+        print(f"{fuzz.compared:,} of {fuzz.judged:,} refused calls that might write, sent again: nothing written")  # noqa: T201
     for each in fuzz.found[:50]:
         print(each[:2_000])  # noqa: T201
     sys.exit(1 if fuzz.found else 0)

@@ -8,7 +8,8 @@ import grpc
 import pytest
 
 from deploy.local.stack import Stack
-from tests.faults.fuzz import SETTINGS, Fuzz, answer, methods, prepare
+from tests.faults.calling import answer, methods
+from tests.faults.fuzz import SETTINGS, Fuzz, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
