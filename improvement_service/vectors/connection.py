@@ -63,16 +63,18 @@ class Connection:
         """Ask something cheap; raises `DependencyUnavailable` when there is no answer."""
         await self._call(self._client.has_collection, "ping")
 
-    async def ensure(self, index: SearchIndex) -> None:
-        """Create the collection of `index`, its indexes, and load it; what is done already is passed over."""
-        name = index.vectors
+    async def ensure(self, name: str, index: SearchIndex, *, searched: bool = True) -> None:
+        """Create a collection for vectors of `index`, its indexes, and load it; what is done already is passed over.
+
+        What is not `searched` is spared the building of a graph.
+        """
         # Building and loading an index may take longer than a read.
         patience_s = max(self._timeout_s, 60.0)
         async with self._creating:
             if not await self._call(self._client.has_collection, name):
                 fields = schema.collection_schema(index)
                 await self._call(self._client.create_collection, name, schema=fields, timeout=patience_s)
-            indexes = self._indexes(index)
+            indexes = self._indexes(index, self._index_type if searched else "FLAT")
             if len(await self._call(self._client.list_indexes, name)) < len(indexes):
                 await self._call(self._client.create_index, name, index_params=indexes, timeout=patience_s)
             await self._call(self._client.load_collection, name, timeout=patience_s)
@@ -158,11 +160,10 @@ class Connection:
         )
         return [(float(hit["distance"]), hit["entity"]) for hit in found[0]]
 
-    def _indexes(self, index: SearchIndex) -> IndexParams:
+    def _indexes(self, index: SearchIndex, kind: str) -> IndexParams:
         indexes = AsyncMilvusClient.prepare_index_params()
-        parameters = {"M": 16, "efConstruction": 200} if self._index_type == "HNSW" else {}
-        metric = schema.METRICS[index.metric]
-        indexes.add_index("vector", index_type=self._index_type, metric_type=metric, params=parameters)
+        parameters = {"M": 16, "efConstruction": 200} if kind == "HNSW" else {}
+        indexes.add_index("vector", index_type=kind, metric_type=schema.METRICS[index.metric], params=parameters)
         if not self._lite:
             for field in ("owner", "object_key"):
                 indexes.add_index(field, index_type="Trie")

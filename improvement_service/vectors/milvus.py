@@ -1,4 +1,8 @@
-"""The vectors of search indexes: originals for everybody, copies for each user."""
+"""The vectors of search indexes: originals for everybody, copies for each user.
+
+Copies have a Milvus collection to themselves: they are looked up by their owner and never searched, and a search takes
+the same time however many users have some.
+"""
 
 from __future__ import annotations
 
@@ -52,10 +56,12 @@ class VectorStore:
 
     async def ensure(self, index: SearchIndex) -> None:
         """Make room for an index unless there is."""
-        await self._milvus.ensure(index)
+        await self._milvus.ensure(index.vectors, index)
+        await self._milvus.ensure(schema.personal(index), index, searched=False)
 
     async def drop(self, index: SearchIndex) -> None:
         """Remove an index with all that is in it."""
+        await self._milvus.drop(schema.personal(index))
         await self._milvus.drop(index.vectors)
 
     async def write_objects(self, index: SearchIndex, objects: Sequence[CatalogueObject]) -> None:
@@ -95,7 +101,7 @@ class VectorStore:
         """Return all users' copies of these objects."""
         keys = [schema.key(object_id) for object_id in dict.fromkeys(object_ids)]
         fields = ["user_id", "object_id", "base_hash"]
-        rows = await self._milvus.read_many(index.vectors, "object_key", keys, 'owner != ""', fields)
+        rows = await self._milvus.read_many(schema.personal(index), "object_key", keys, schema.ANY, fields)
         rows.sort(key=_owner_and_object)
         return [
             CopyReference(user_id, object_id, found[0]["base_hash"], tuple(row["pk"] for row in found))
@@ -105,7 +111,7 @@ class VectorStore:
 
     async def drop_copies(self, index: SearchIndex, copies: Iterable[CopyReference]) -> None:
         """Delete copies."""
-        await self._milvus.delete(index.vectors, [key for copy in copies for key in copy.keys])
+        await self._milvus.delete(schema.personal(index), [key for copy in copies for key in copy.keys])
 
     async def replace_personal(
         self, index: SearchIndex, user_id: str, copies: Sequence[PersonalCopy], queries: Floats
@@ -121,18 +127,20 @@ class VectorStore:
         """
         kept: set[str] = set()
         rows = (row for user in users for row in schema.user_rows(user))
-        await self._milvus.write(index.vectors, _noting_keys(rows, kept))
+        await self._milvus.write(schema.personal(index), _noting_keys(rows, kept))
         owners = [schema.key(user.user_id) for user in users]
-        there = await self._milvus.read_many(index.vectors, "owner", owners, 'pk != ""', ["owner", "object_key"])
+        there = await self._milvus.read_many(
+            schema.personal(index), "owner", owners, schema.ANY, ["owner", "object_key"]
+        )
         gone = [row for row in there if row["pk"] not in kept]
-        await self._milvus.delete(index.vectors, [row["pk"] for row in gone])
+        await self._milvus.delete(schema.personal(index), [row["pk"] for row in gone])
         remain = {(row["owner"], row["object_key"]) for row in there if row["pk"] in kept}
         return len({(row["owner"], row["object_key"]) for row in gone if row["object_key"]} - remain)
 
     async def load_overlay(self, index: SearchIndex, user_id: str) -> Overlay | None:
         """Return what the user has in place of originals that are there and unchanged; None when that is nothing."""
         owned = f'owner == "{schema.key(user_id)}"'
-        rows = await self._milvus.read(index.vectors, owned, _COPY, dimension=index.dimension)
+        rows = await self._milvus.read(schema.personal(index), owned, _COPY, dimension=index.dimension)
         copied = {row["object_id"] for row in rows} - {""}
         fields = (*_ORIGINAL, "payload", "facets")
         originals = await self._shared(index, copied, fields, index.dimension, schema.SEARCHED)
@@ -146,12 +154,14 @@ class VectorStore:
         """
         count = 0
         async with aclosing(
-            self._milvus.pages(index.vectors, 'owner != ""', schema.PERSONAL, dimension=index.dimension)
+            self._milvus.pages(schema.personal(index), schema.ANY, schema.PERSONAL, dimension=index.dimension)
         ) as pages:
             async for page in pages:
                 old = [row for row in page if renamed(row["user_id"]) != row["user_id"]]
-                await self._milvus.write(index.vectors, (schema.of_user(row, renamed(row["user_id"])) for row in old))
-                await self._milvus.delete(index.vectors, [row["pk"] for row in old])
+                await self._milvus.write(
+                    schema.personal(index), (schema.of_user(row, renamed(row["user_id"])) for row in old)
+                )
+                await self._milvus.delete(schema.personal(index), [row["pk"] for row in old])
                 count += len(old)
         return count
 

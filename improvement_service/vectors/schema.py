@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 MEAN: Final = -1
 """The part number of an average that the object did not come with."""
+ANY: Final = 'pk != ""'
 SHARED: Final = 'owner == ""'
 SEARCHED: Final = f"{SHARED} and scored == true"
 METRICS: Final = {Metric.COSINE: "COSINE", Metric.DOT: "IP", Metric.EUCLID: "L2"}
@@ -41,6 +42,11 @@ _ID_BYTES: Final = 512
 _HASH_BYTES: Final = 32
 _MOST_QUERIES: Final = 3_000
 """As many as fit a JSON field, which takes 64 KiB."""
+
+
+def personal(index: SearchIndex) -> str:
+    """Return what Milvus calls the collection of users' copies; that of the originals is `index.vectors`."""
+    return f"{index.vectors}_personal"
 
 
 def collection_schema(index: SearchIndex) -> CollectionSchema:

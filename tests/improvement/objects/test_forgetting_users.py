@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from improvement_service.vectors import schema
 from tests.improvement.catalogue_service import an_object
 from tideline.improvement.v1 import object_service_pb2
 
@@ -32,7 +33,7 @@ async def test_a_forgotten_user_leaves_no_row_and_no_id_and_other_users_keep_the
         assert not any(result.personal for result in (await served.search(name, NEAR, "ann")).results)
         assert any(result.personal for result in (await served.search(name, NEAR, "bob")).results)
         rows = await served.vectors._milvus.read(
-            (await served.definitions.get(name)).vectors, 'owner != ""', ["user_id"]
+            schema.personal(await served.definitions.get(name)), schema.ANY, ["user_id"]
         )
         assert {row["user_id"] for row in rows} == {"bob"}
     database = mongo_client[database_name]

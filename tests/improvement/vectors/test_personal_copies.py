@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from improvement_service.domain.objects import PersonalCopy, UserCopies
+from improvement_service.vectors import schema
 from tests.improvement.catalogue_service import AVG, DOT, NASTY_IDS, an_object
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ async def test_copies_of_originals_that_changed_or_went_do_not_count(
     await served.delete(collection_name, "gone")
     await served.vectors.replace_personal_many(index, [user])
     half = next(copy for copy in await served.vectors.copies_of(index, ["half"]))
-    await served.vectors._milvus.delete(index.vectors, half.keys[:1])
+    await served.vectors._milvus.delete(schema.personal(index), half.keys[:1])
     overlay = await served.vectors.load_overlay(index, "user")
     assert overlay is not None
     assert overlay.object_ids == ("same",)
