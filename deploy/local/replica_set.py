@@ -103,7 +103,8 @@ class ReplicaSet:
     def _initiate(self) -> None:
         members = [{"_id": number, "host": f"127.0.0.1:{port}"} for number, port in enumerate(self.ports)]
         config = {"_id": REPLICA_SET, "members": members, "settings": SETTINGS}
-        self._wait_until("mongod does not listen", lambda: 0 if self._hello(0) else None)
+        listening = range(len(self.ports))
+        self._wait_until("mongod does not listen", lambda: 0 if all(map(self._hello, listening)) else None)
         with self._client(0) as client:
             client.admin.command("replSetInitiate", config)
 
