@@ -9,10 +9,11 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 
 from tests.deploy.manifests import OVERLAYS, SETTINGS, Manifests, manifests
+from tideline import cli
 from tideline.rpc import health
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pydantic_settings import BaseSettings
 
@@ -36,15 +37,15 @@ def test_every_variable_is_a_setting_with_a_value_that_it_takes(
 ) -> None:
     for pod in deployed.pods().values():
         environment = deployed.environment(pod)
-        service = service_of(environment)
         assert unknown(environment) == []
-        if "serve" in pod["containers"][0]["args"]:
-            settings = settings_of(service, environment, monkeypatch)
+        command, service, *_ = pod["containers"][0]["args"]
+        settings = settings_of(service, environment, monkeypatch)
+        if command == "serve":
             assert_ports_and_probes_are_those_of(settings, pod, deployed.one("Service", service))
 
 
 def test_files_that_settings_name_are_mounted(deployed: Manifests) -> None:
-    for pod in deployed.pods().values():
+    for pod in serving(deployed):
         named = {value for name, value in deployed.environment(pod).items() if name.endswith("_FILE")}
         assert named <= deployed.files(pod)
 
@@ -52,12 +53,10 @@ def test_files_that_settings_name_are_mounted(deployed: Manifests) -> None:
 def test_only_the_overlay_for_trying_it_out_is_insecure() -> None:
     for overlay in ("overlays/dev", "overlays/production", "overlays/gpu"):
         deployed = manifests(overlay)
-        for pod in deployed.pods().values():
-            (container,) = pod["containers"]
-            if "serve" in container["args"]:
-                protected = any(name.endswith("_TLS_CERT_FILE") for name in deployed.environment(pod))
-                insecure = "--insecure" in container["args"]
-                assert (insecure, protected) == ((True, False) if overlay == "overlays/dev" else (False, True))
+        for pod in serving(deployed):
+            protected = any(name.endswith("_TLS_CERT_FILE") for name in deployed.environment(pod))
+            insecure = "--insecure" in pod["containers"][0]["args"]
+            assert (insecure, protected) == ((True, False) if overlay == "overlays/dev" else (False, True))
 
 
 def test_pods_may_do_nothing_but_their_work(deployed: Manifests) -> None:
@@ -83,6 +82,13 @@ def test_every_pod_has_a_network_policy(deployed: Manifests) -> None:
     makers = [*deployed.all("Deployment"), *deployed.all("Job")]
     labels = {maker["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/name"] for maker in makers}
     assert labels <= chosen
+
+
+def test_pods_run_commands_that_there_are(deployed: Manifests) -> None:
+    for pod in deployed.pods().values():
+        with pytest.raises(SystemExit) as ended:
+            cli.main([*pod["containers"][0]["args"], "--help"])
+        assert ended.value.code == 0
 
 
 def test_the_autoscaler_of_workers_asks_for_a_metric_that_there_is() -> None:
@@ -114,9 +120,8 @@ def unknown(environment: Mapping[str, str]) -> list[str]:
     ]
 
 
-def service_of(environment: Mapping[str, str]) -> str:
-    (service,) = {name.split("_")[0].lower() for name in environment} & set(SETTINGS)
-    return service
+def serving(deployed: Manifests) -> Sequence[Mapping[str, Any]]:
+    return [pod for pod in deployed.pods().values() if pod["containers"][0]["args"][0] == "serve"]
 
 
 def settings_of(service: str, environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> Any:
