@@ -97,7 +97,8 @@ class ReplicaSet:
     def _start(self, number: int) -> Process:
         data = self._folder / f"mongo{number}"
         data.mkdir(parents=True, exist_ok=True)
-        command = mongod_command(data, self.ports[number], self._cache_gb)
+        # The less there is to apply again after a kill, the sooner a member is back; every 60 s unless told.
+        command = [*mongod_command(data, self.ports[number], self._cache_gb), "--syncdelay", "10"]
         return Process(command, self._folder / f"mongod{number}.log")
 
     def _initiate(self) -> None:
