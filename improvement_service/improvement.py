@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
     from datetime import datetime, timedelta
 
-    from opentelemetry.trace import SpanContext
-
     from improvement_service.domain.run import Tally
+    from tideline.rpc.tracing import Place
 
 _log = structlog.get_logger(__name__)
 
@@ -181,7 +180,7 @@ class Improvement:
         self._running = asyncio.create_task(self._go(self._run, tracing.here()), context=contextvars.Context())
         return self._run
 
-    async def _go(self, run: Run, caller: SpanContext | None) -> None:
+    async def _go(self, run: Run, caller: Place | None) -> None:
         with tracing.span("improvement run", parent=caller, run_id=run.run_id, run_trigger=run.trigger):
             await self._carry_out(run)
 

@@ -10,8 +10,6 @@ from improvement_service.domain.run import RunState, Stage, Tally
 from tideline.rpc.metrics import counter, gauge, histogram
 
 if TYPE_CHECKING:
-    from prometheus_client import Counter
-
     from improvement_service.domain.run import Run
 
 RUNS: Final = counter(
@@ -54,9 +52,8 @@ OTHER: Final = "other"
 _STAGES: Final = {stage: STAGE_SECONDS.labels(stage) for stage in Stage}
 _REASONS: Final = {reason: LEFT_OUT.labels(reason) for reason in (*Reason, OTHER)}
 _STATES: Final = {state: SESSIONS.labels(state) for state in State}
-_RUNS: Final[dict[RunState, Counter]] = {
-    state: RUNS.labels(state) for state in RunState if state is not RunState.RUNNING
-}
+for _ended in set(RunState) - {RunState.RUNNING}:
+    RUNS.labels(_ended)
 _SETTLED, _FAILED, _LOST = (USERS.labels(outcome) for outcome in ("settled", "failed", "lost"))
 OVERLAY_CACHED, OVERLAY_LOADED, OVERLAY_NONE = (OVERLAYS.labels(source) for source in ("cache", "milvus", "none"))
 
@@ -91,5 +88,5 @@ def run_over(run: Run) -> None:
     if run.state is not RunState.FAILED:
         LAST_RUN.set_to_current_time()
     if (run.tally.users_leased or run.error) and run.finished_at is not None:
-        _RUNS[run.state].inc()
+        RUNS.labels(run.state).inc()
         RUN_SECONDS.observe((run.finished_at - run.started_at).total_seconds())

@@ -20,7 +20,7 @@ from tideline.rpc import tracing
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
 
-    from opentelemetry.trace import SpanContext
+    from tideline.rpc.tracing import Place
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -44,7 +44,7 @@ class _Part(Generic[_T, _R]):
     nbytes: int
     results: asyncio.Future[Sequence[_R]]
     came_at: float
-    caller: SpanContext | None
+    caller: Place | None
 
 
 class GroupCommit(Generic[_T, _R]):

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
+
+import pytest
 
 from tests.observability.conftest import CLIENT_SPAN, EVENT, RUN, SEARCH, TEXT, USER
 
@@ -68,3 +73,53 @@ def test_traces_tell_nothing_of_who_searched_for_what(told: Told) -> None:
     for span in told.collector.spans():
         said = json.dumps([span.name, {key: str(value) for key, value in span.attributes.items()}], ensure_ascii=False)
         assert not any(secret in said for secret in (USER, TEXT, told.session_id)), said
+
+
+@pytest.mark.parametrize("kind", ["blocking", "asyncio"])
+def test_what_a_client_calls_goes_on_in_the_clients_own_trace(told: Told, kind: str) -> None:
+    service = f"a-{kind}-shop"
+    subprocess.run(
+        [sys.executable, "-c", SHOP, kind, told.stack.clickstream.address],
+        check=True,
+        env={**os.environ, "OTEL_SERVICE_NAME": service, "OTEL_EXPORTER_OTLP_ENDPOINT": told.collector.endpoint},
+    )
+    method = "tideline.clickstream.v1.SessionService/GetSession"
+    page, called = told.collector.wait_for(
+        lambda span: (span.service, span.name) == (service, "page"),
+        lambda span: (span.service, span.name) == (service, method),
+    )
+    (served,) = told.collector.wait_for(lambda span: span.parent_id == called.span_id)
+    assert called.parent_id == page.span_id
+    assert (served.service, served.name, served.trace_id) == (RECORDING, method, page.trace_id)
+    assert served.attributes["rpc.grpc.status_code"] == called.attributes["rpc.grpc.status_code"] == "NOT_FOUND"
+
+
+SHOP = """
+import asyncio, contextlib, sys
+import grpc
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from tideline.clickstream.v1.session_service_pb2 import GetSessionRequest
+from tideline.clickstream.v1.session_service_pb2_grpc import SessionServiceStub
+from tideline.rpc.channels import Access
+
+provider = TracerProvider()
+provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter()))
+trace.set_tracer_provider(provider)
+kind, address = sys.argv[1:]
+
+async def call():
+    async with Access().aio_channel(address) as channel:
+        with contextlib.suppress(grpc.RpcError):
+            await SessionServiceStub(channel).GetSession(GetSessionRequest(session_id="nobody"))
+
+with trace.get_tracer("shop").start_as_current_span("page"):
+    if kind == "asyncio":
+        asyncio.run(call())
+    else:
+        with Access().channel(address) as channel, contextlib.suppress(grpc.RpcError):
+            SessionServiceStub(channel).GetSession(GetSessionRequest(session_id="nobody"))
+provider.shutdown()
+"""

@@ -51,8 +51,8 @@ class Access:
     def channel(self, address: str, options: Sequence[tuple[str, Any]] = ()) -> grpc.Channel:
         """Prepare a connection; it is made by the first call."""
         if (credentials := self.credentials()) is None:
-            return grpc.insecure_channel(address, options=options)
-        return grpc.secure_channel(address, credentials, options=options)
+            return propagation.carrying(grpc.insecure_channel(address, options=options))
+        return propagation.carrying(grpc.secure_channel(address, credentials, options=options))
 
     def aio_channel(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 
@@ -78,3 +78,55 @@ class _StreamUnary(grpc.aio.StreamUnaryClientInterceptor):
 class _StreamStream(grpc.aio.StreamStreamClientInterceptor):
     async def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
         return await _traced(continuation, client_call_details, request_iterator)
+
+
+class _Carrying(NamedTuple):
+    method: str
+    timeout: float | None
+    metadata: list[tuple[str, str | bytes]]
+    credentials: grpc.CallCredentials | None
+    wait_for_ready: bool | None
+    compression: grpc.Compression | None
+
+
+class _Blocking(
+    grpc.UnaryUnaryClientInterceptor,
+    grpc.UnaryStreamClientInterceptor,
+    grpc.StreamUnaryClientInterceptor,
+    grpc.StreamStreamClientInterceptor,
+):
+    """The same for channels that block."""
+
+    def _call(self, go: Callable[[Any, Any], Any], details: Any, request: Any) -> Any:
+        begun = tracing.begin_call(_text(details.method).lstrip("/"))
+        if begun is None:
+            return go(details, request)
+        carrying = _Carrying(
+            details.method,
+            details.timeout,
+            [*(details.metadata or ()), *tracing.carried(begun).items()],
+            details.credentials,
+            details.wait_for_ready,
+            details.compression,
+        )
+        call = go(carrying, request)
+        call.add_done_callback(lambda done: tracing.ended(begun, done.code().name))
+        return call
+
+    def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return self._call(continuation, client_call_details, request)
+
+    def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return self._call(continuation, client_call_details, request)
+
+    def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        return self._call(continuation, client_call_details, request_iterator)
+
+    def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        return self._call(continuation, client_call_details, request_iterator)
+
+
+def carrying(channel: grpc.Channel) -> grpc.Channel:
+    """Make the calls of a channel that blocks part of the trace they are made in; see `interceptors`."""
+    on = tracing.is_on() or tracing.adopt()
+    return grpc.intercept_channel(channel, _Blocking()) if on else channel

@@ -12,7 +12,7 @@ import uuid
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Link, Span, SpanContext
 
+Place: TypeAlias = "SpanContext"
+"""A span, as far as others link to it or go on from it."""
 MOST_LINKS: Final = 128
 """How many links a span has, at most."""
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
