@@ -16,7 +16,7 @@ import improvement_service.domain
 import tideline.errors
 from tideline.common.v1.error_reason_pb2 import ErrorReason
 from tideline.errors import TidelineError
-from tideline.rpc.status import CODES, to_status
+from tideline.rpc.status import CODES, RETRY_AFTER_S, to_status
 
 PROTO = Path(tideline.errors.__file__).parent / "common/v1/error_reason.proto"
 REASONS = [
@@ -46,7 +46,8 @@ def test_a_reason_is_documented_with_its_status_and_an_example(reason: str) -> N
     comment = re.search(rf"((?:  //.*\n)+)  ERROR_REASON_{reason} = ", PROTO.read_text())
     assert comment is not None
     assert CODES[reason].name in comment[1]
-    assert reason == "INTERNAL" or "Example: " in " ".join(line.strip(" /") for line in comment[1].splitlines())
+    assert "Example: " in " ".join(line.strip(" /") for line in comment[1].splitlines())
+    assert ("with RetryInfo" in comment[1]) == (reason in RETRY_AFTER_S)
 
 
 @pytest.mark.parametrize("error", _domain_errors(), ids=lambda error: error.__name__)
