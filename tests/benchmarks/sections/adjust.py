@@ -1,0 +1,83 @@
+"""Adjusting vectors, and the whole cycle around it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from improvement_service.adjust import registry
+from improvement_service.domain.index import Aggregation, Metric
+from tests.benchmarks.harness import Table, interleaved
+from tests.benchmarks.learning import autograd_loop, evidence
+from tests.benchmarks.learning.cycle import cycle_table
+from tests.benchmarks.learning.upserts import upsert_row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.benchmarks.harness import Bench, Measure, Row
+
+LOOP_SESSIONS = 20
+ASKED = {384: ((25, 100), (10, 30)), 1024: ((15, 60), None)}
+
+
+async def tables(bench: Bench) -> list[Table]:
+    """Return the adjusters, and the cycle with what it is made of."""
+    rows = [row for dimension in ASKED for row in await _adjusters(bench, dimension)]
+    adjusters = Table("Adjusters (sessions of 20 items of 1 to 4 parts, CPU)", rows)
+    cycle = await cycle_table(bench)
+    return [adjusters, Table(cycle.title, [*cycle.rows, await upsert_row(bench)], cycle.text)]
+
+
+async def _adjusters(bench: Bench, dimension: int) -> list[Row]:
+    given = evidence.sessions(bench.amount(2_000), dimension)
+    torch_based, bounded = (
+        registry.load(name, Metric.COSINE, Aggregation.MIN, device="cpu")
+        for name in ("torch_based", "bounded_rotation")
+    )
+    _same(torch_based.adjust(given), autograd_loop.descend(given, LOOP_SESSIONS, evidence.ITEMS))
+    names = ("autograd loop", "torch_based", "bounded_rotation")
+    sessions = len(given.queries)
+    measured = await interleaved(
+        dict(
+            zip(
+                names,
+                (
+                    _rate(LOOP_SESSIONS, autograd_loop.descend, given, LOOP_SESSIONS, evidence.ITEMS),
+                    _rate(sessions, torch_based.adjust, given),
+                    _rate(sessions, bounded.adjust, given),
+                ),
+                strict=True,
+            )
+        ),
+        bench.rounds,
+    )
+    behind = "sessions/s: " + ", ".join(f"{name} {measured.median(name):,.0f}" for name in names)
+    loop, rotation = ASKED[dimension]
+    rows = [
+        measured.ratio("torch_based", "autograd loop").row(
+            f"`torch_based` / a per-session autograd loop of the same mathematics, D={dimension}", *loop, behind
+        )
+    ]
+    if rotation:
+        ratio = measured.ratio("bounded_rotation", "torch_based")
+        rows.append(ratio.row(f"`bounded_rotation` / `torch_based`, D={dimension}", *rotation, behind))
+    return rows
+
+
+def _same(moved: np.ndarray, loop: np.ndarray) -> None:
+    """Make sure that both compute the same, but where a gradient is nearly 0: AdamW makes a whole step of its sign."""
+    if np.isclose(moved[: len(loop)], loop, atol=1e-3).mean() < 0.999:
+        raise RuntimeError("the loop computes something else")
+
+
+def _rate(count: int, work: Callable[..., Any], *arguments: Any) -> Measure:
+    async def measure() -> float:
+        began = time.perf_counter()
+        await asyncio.to_thread(work, *arguments)
+        return count / (time.perf_counter() - began)
+
+    return measure

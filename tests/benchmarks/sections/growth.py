@@ -1,0 +1,47 @@
+"""What one more of the same costs when there is a lot of it already: the exponent of cost against stored amount."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tests.benchmarks.harness import Row, Table
+from tests.benchmarks.learning.crowd import copied_users
+from tests.benchmarks.learning.stored import stored_events
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.benchmarks.harness import Bench
+
+MOST = 0.1
+
+
+async def tables(bench: Bench) -> list[Table]:
+    """Return costs at growing amounts of stored events, and of users with copies."""
+    events = (1_000, 10_000, 100_000) if bench.quick else (10_000, 100_000, 1_000_000, 5_000_000)
+    users = (100, 1_000, 10_000) if bench.quick else (1_000, 10_000, 100_000)
+    began = time.perf_counter()
+    stored = [await stored_events(bench.folder, amount) for amount in events]
+    crowds = await copied_users(bench.folder, users)
+    text = (
+        "Each amount is filled by the driver with documents as the service writes them, in a database of its own; then "
+        f"services start and are measured by their RPCs. Filled and measured in {time.perf_counter() - began:.0f} s."
+    )
+    return [
+        Table("By stored events", _rows(events, stored), text),
+        Table("By users with copies (5 each, D=64, 10,000 objects)", _rows(users, crowds)),
+    ]
+
+
+def _rows(amounts: Sequence[int], costs: Sequence[dict[str, float]]) -> list[Row]:
+    rows = []
+    for name in costs[0]:
+        values = [cost[name] for cost in costs]
+        # The slope in logarithms: cost ~ amount ** exponent.
+        exponent = float(np.polyfit(np.log(amounts), np.log(values), 1)[0])
+        behind = ", ".join(f"{amount:,}: {value:.3g}" for amount, value in zip(amounts, values, strict=True))
+        rows.append(Row(name, f"exponent {exponent:+.3f}", f"<= {MOST}", "", behind, exponent <= MOST))
+    return rows
