@@ -21,11 +21,12 @@ from clickstream_service.interactions import Interactions
 from clickstream_service.propensities import PropensityVersions
 from clickstream_service.rpc import server as rpc
 from clickstream_service.sessions import Sessions
-from clickstream_service.storage import indexes, transactions
+from clickstream_service.storage import transactions
 from clickstream_service.storage.availability import within
 from clickstream_service.storage.database import Database
 from clickstream_service.storage.erasure_guard import ErasureGuard
 from clickstream_service.storage.group_commit import Limits
+from clickstream_service.storage.migrations import migrations
 from clickstream_service.storage.mongo_batches import MongoBatches
 from clickstream_service.storage.mongo_events import MongoEvents
 from clickstream_service.storage.mongo_feedback import MongoFeedback
@@ -73,9 +74,12 @@ async def running(settings: Settings, now: Callable[[], datetime] = utc_now) -> 
     """
     async with AsyncExitStack() as stack:
         security = stack.enter_context(closing(Security(settings)))
-        database = Database(str(settings.mongo_uri), settings.mongo_database, settings.mongo_patience)
+        database = Database(
+            str(settings.mongo_uri), settings.of_tenant(settings.mongo_database), settings.mongo_patience
+        )
         stack.callback(database.close)
-        await indexes.ensure(database)
+        up_to_date = migrations(database, settings.migration_lock)
+        await (up_to_date.run() if settings.migrate == "run" else up_to_date.wait())
         await transactions.warn_of_long_locks(database)
         keys = UserKeys.read(settings.user_keys_file, SETTING) if settings.user_keys_file else None
         await UserKeyMark(database).admit(keys)

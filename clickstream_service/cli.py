@@ -6,11 +6,19 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from clickstream_service.app import running
-from clickstream_service.commands import cleaning, erasing, exporting, exporting_log, importing, rekeying, rollups
+from clickstream_service.commands import (
+    cleaning,
+    erasing,
+    exporting,
+    exporting_log,
+    importing,
+    migrating,
+    rekeying,
+    rollups,
+)
 from clickstream_service.config import Settings
 from tideline.errors import DependencyUnavailable, Misconfigured
-from tideline.rpc import logs, loop, tracing
+from tideline.rpc import logs, loop, processes, tracing
 from tideline.rpc.security import refuse_exposure
 from tideline.rpc.server import until_told_to_stop
 
@@ -33,6 +41,7 @@ def register(commands: Commands) -> None:
     exporting.register(commands)
     rollups.register(commands)
     rekeying.register(commands)
+    migrating.register(commands)
 
 
 def _serve(arguments: argparse.Namespace) -> int:
@@ -42,6 +51,8 @@ def _serve(arguments: argparse.Namespace) -> int:
     try:
         if not arguments.insecure:
             refuse_exposure(settings, settings.listen)
+        if settings.processes > 1 and not processes.shares_port():
+            return _serve_together(settings, insecure=arguments.insecure)
         with tracing.exported("clickstream"):
             loop.run(_run(settings))
     except (DependencyUnavailable, Misconfigured) as failure:
@@ -50,7 +61,24 @@ def _serve(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _serve_together(settings: Settings, *, insecure: bool) -> int:
+    holder, address = processes.reserve(settings.listen)
+    environments = [
+        {
+            "CLICKSTREAM_LISTEN": address,
+            "CLICKSTREAM_METRICS_LISTEN": processes.nth(settings.metrics_listen, number),
+            "CLICKSTREAM_HEALTH_LISTEN": processes.nth(settings.health_listen, number),
+        }
+        for number in range(settings.processes)
+    ]
+    arguments = ["serve", "clickstream", *(["--insecure"] if insecure else [])]
+    with holder:
+        return loop.run(processes.supervise(arguments, environments))
+
+
 async def _run(settings: Settings) -> None:
+    from clickstream_service.app import running  # noqa: PLC0415 - only who serves has to wait for it
+
     async with running(settings) as port:
         _log.info("serving", service="clickstream", address=settings.listen, port=port)
         await until_told_to_stop()

@@ -25,11 +25,21 @@ class Settings(SecuritySettings):
     """The database; created when it is not there."""
     mongo_patience: PositiveTime = timedelta(seconds=5)
     """How long a call waits for MongoDB to have a primary before it fails with UNAVAILABLE."""
+    migrate: Literal["run", "wait"] = "run"
+    """At the start, "run" what a release changes about the data unless another replica does, or "wait" until
+    `tideline migrate clickstream` was called."""
+    migration_lock: PositiveTime = timedelta(seconds=30)
+    """How long after a replica died that was migrating another one goes on."""
 
     listen: str = "127.0.0.1:50051"
     """Address and port to serve on; port 0 takes a free one, which the log names."""
     stop_grace: Time = timedelta(seconds=10)
     """How long calls that are under way may go on after SIGTERM."""
+    processes: Positive = 1
+    """How many processes share the port, each on a core of its own.
+
+    Metrics and health of the second are served on the port after the one that is set, and so on.
+    """
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """What is logged, at least."""
     log_personal: bool = False

@@ -25,6 +25,7 @@ from improvement_service.search.searching import Searching
 from improvement_service.storage import database as mongo
 from improvement_service.storage.availability import Availability, within
 from improvement_service.storage.collections import MongoCollections
+from improvement_service.storage.migrations import migrations
 from improvement_service.storage.personal_versions import MongoPersonalVersions
 from improvement_service.storage.personal_writes import MongoPersonalWrites
 from improvement_service.storage.runs import MongoRuns
@@ -83,7 +84,12 @@ async def running(
         security = stack.enter_context(closing(Security(settings)))
         availability = Availability(settings.mongo_patience.total_seconds())
         database = stack.enter_context(
-            mongo.connected(str(settings.mongo_uri), settings.mongo_database, settings.mongo_patience, availability)
+            mongo.connected(
+                str(settings.mongo_uri),
+                settings.of_tenant(settings.mongo_database),
+                settings.mongo_patience,
+                availability,
+            )
         )
         keys = UserKeys.read(settings.user_keys_file, SETTING) if settings.user_keys_file else None
         await UserKeyMark(database).admit(keys)
@@ -94,6 +100,8 @@ async def running(
         )
         vectors = connect(settings)
         stack.push_async_callback(vectors.close)
+        up_to_date = migrations(database, settings.migration_lock)
+        await (up_to_date.run() if settings.migrate == "run" else up_to_date.wait())
         runs = MongoRuns(database)
         await runs.prepare(settings.worker)
 

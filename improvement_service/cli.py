@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from improvement_service.commands import rekeying
+from improvement_service.commands import migrating, rekeying
 
 if TYPE_CHECKING:
     import argparse
@@ -19,6 +19,7 @@ def register(commands: Commands) -> None:
     serve = commands.add_service("improvement", "keep objects, serve searches, and learn from feedback")
     serve.set_defaults(run=_serve)
     rekeying.register(commands)
+    migrating.register(commands)
 
 
 def _serve(arguments: argparse.Namespace) -> int:

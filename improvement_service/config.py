@@ -34,6 +34,11 @@ class Settings(SecuritySettings):
     """The database; created when it is not there."""
     mongo_patience: PositiveTime = timedelta(seconds=5)
     """How long a call waits for MongoDB to have a primary before it fails with UNAVAILABLE."""
+    migrate: Literal["run", "wait"] = "run"
+    """At the start, "run" what a release changes about the data unless another replica does, or "wait" until
+    `tideline migrate improvement` was called."""
+    migration_lock: PositiveTime = timedelta(seconds=30)
+    """How long after a replica died that was migrating another one goes on."""
     milvus_uri: str = "http://localhost:19530"
     """A Milvus server; a path that ends in `.db` is Milvus Lite, which one process can use at a time."""
     milvus_token: SecretStr = SecretStr("")

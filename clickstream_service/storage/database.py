@@ -71,6 +71,7 @@ class Database:
         self.cleanings: Collection = database["cleanings"]
         self.strengths: Collection = database["strengths"]
         self.roles: Collection = database["roles"]
+        self.migrations: Collection = database["migrations"]
         self.rollup_state: Collection = database["rollup_state"]
         self.rollup_marks: Collection = database["rollup_marks"]
         self.monitors: Collection = database["monitors"]

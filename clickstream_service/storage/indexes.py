@@ -94,6 +94,15 @@ MONITOR_TRANSITIONS: Final = (
     ),
     IndexModel([("at", ASCENDING)], name="until_90_days_ago", expireAfterSeconds=90 * 24 * 3600),
 )
+ALL: Final = (
+    *SESSIONS,
+    *SESSION_EVENTS,
+    *SESSION_BATCHES,
+    *SESSIONS_FOR_IMPROVEMENT,
+    *USER_LEASES,
+    *PROPENSITIES,
+    *MONITOR_TRANSITIONS,
+)
 
 
 @outages()

@@ -33,7 +33,7 @@ LONGEST_WAIT_S: Final = 0.1
 """How long one look for changes takes when there are none: whoever stops the service waits for it."""
 READ_AT_ONCE: Final = 1_000
 
-UNCOUNTED: Final = ["submitted", "check_at", "user_id", "query_text", "query_key", "awaits_session"]
+UNCOUNTED: Final = ["submitted", "check_at", "user_id", "query_text", "query_key", "recorded_at", "awaits_session"]
 """Fields that nothing is counted by: sessions and events in which only these are changed stay as they were counted."""
 
 _CHANGED: Final = {"$map": {"input": {"$objectToArray": "$updateDescription.updatedFields"}, "in": "$$this.k"}}

@@ -24,11 +24,17 @@ SILENT_FOR: Final = timedelta(minutes=1)
 """A run that was not saved for so long has lost its worker."""
 KEPT_FOR: Final = timedelta(days=90)
 
-_INDEXES: Final = (
+INDEXES: Final = (
     IndexModel([("started_at", DESCENDING), ("_id", DESCENDING)], name="newest_first"),
     IndexModel([("state", ASCENDING), ("saved_at", ASCENDING)], name="by_state"),
     IndexModel([("finished_at", ASCENDING)], name="expiry", expireAfterSeconds=int(KEPT_FOR.total_seconds())),
 )
+
+
+@outages()
+async def make_indexes(database: AsyncIOMotorDatabase[Document]) -> None:
+    """Create the indexes that are not there."""
+    await database.get_collection("runs", write_concern=DURABLE).create_indexes(list(INDEXES))
 
 
 class MongoRuns:
@@ -39,8 +45,7 @@ class MongoRuns:
 
     @outages()
     async def prepare(self, owner: str) -> None:
-        """Create the indexes; runs that a worker of this name left behind when it died are interrupted."""
-        await self._runs.create_indexes(list(_INDEXES))
+        """Runs that a worker of this name left behind when it died are interrupted."""
         await self._interrupt({"state": RunState.RUNNING, "owner": owner})
 
     @outages()

@@ -44,9 +44,16 @@ class Commands:
         self._top = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
         serve = self._top.add_parser("serve", help="run a service until SIGTERM")
         self._serve = serve.add_subparsers(title="services", metavar="SERVICE", required=True)
+        about = "bring the data of a service up to date with this release; services run or not"
+        migrate = self._top.add_parser("migrate", help=about, description=about)
+        self._migrate = migrate.add_subparsers(title="databases", metavar="SERVICE", required=True)
         about = "bring the user ids in a database under the newest key, while the service is stopped"
         rekey = self._top.add_parser("rekey", help=about, description=about)
         self._rekey = rekey.add_subparsers(title="databases", metavar="SERVICE", required=True)
+
+    def add_migration(self, name: str, help: str) -> argparse.ArgumentParser:  # noqa: A002
+        """Add a service to `tideline migrate`; the caller sets `run` as for `add`."""
+        return self._migrate.add_parser(name, help=help, description=help)
 
     def add(self, name: str, help: str) -> argparse.ArgumentParser:  # noqa: A002
         """Add a command; the caller sets `run`, a function of the parsed arguments that returns the exit code."""
