@@ -108,7 +108,7 @@ async def test_another_session_under_the_same_id_is_refused(
 ) -> None:
     first = await create(sessions, a_session("s1"))
     refused = await refusal(create(sessions, a_session("s1", **change)))
-    assert refused == Refusal(grpc.StatusCode.ALREADY_EXISTS, "SESSION_CONFLICT", "")
+    assert refused == Refusal(grpc.StatusCode.ALREADY_EXISTS, "SESSION_CONFLICT", "session.session_id")
     assert (await get(sessions, "s1")).session == first
 
 

@@ -34,7 +34,7 @@ ACCEPTED = events_pb.EVENT_STATUS_ACCEPTED
 DUPLICATE = events_pb.EVENT_STATUS_DUPLICATE
 CONFLICT = events_pb.EVENT_STATUS_CONFLICT
 REJECTED = events_pb.EVENT_STATUS_REJECTED
-UNKNOWN = Refusal(grpc.StatusCode.NOT_FOUND, "SESSION_NOT_FOUND", "")
+UNKNOWN = Refusal(grpc.StatusCode.NOT_FOUND, "SESSION_NOT_FOUND", "session_id")
 
 
 async def test_events_sent_again_are_duplicates_and_stored_once(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # Not base64; then a number, null, an empty list, and more lists than can be read, as JSON in base64.
 MADE_UP_TOKENS = ("made up", "NQ==", "bnVsbA==", "W10=", base64.b64encode(b"[" * 5000).decode())
-UNKNOWN = Refusal(grpc.StatusCode.NOT_FOUND, "SESSION_NOT_FOUND", "")
+UNKNOWN = Refusal(grpc.StatusCode.NOT_FOUND, "SESSION_NOT_FOUND", "session_id")
 
 
 async def listed(sessions: SessionServiceAsyncStub, **request: Any) -> list[str]:

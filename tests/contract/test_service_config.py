@@ -66,7 +66,7 @@ async def test_a_call_that_nobody_answers_ends_at_the_deadline_of_the_service_co
     assert failure.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
 
 
-class FailsFirst(ImprovementServiceServicer):  # type: ignore[misc]
+class FailsFirst(ImprovementServiceServicer):
     """Answers when it has failed as often as there are errors."""
 
     def __init__(self, errors: Sequence[TidelineError]) -> None:

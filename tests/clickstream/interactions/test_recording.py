@@ -107,7 +107,7 @@ async def test_the_same_action_is_recorded_once_whichever_way_it_comes(service: 
         assert (await record(service.interactions, an_interaction("e1", session_id="s1", user_id=user_id))).duplicate
     more = an_interaction("e1", session_id="s1", document_score=0.5)
     refused = await refusal(record(service.interactions, more))
-    assert refused == Refusal(grpc.StatusCode.ALREADY_EXISTS, "EVENT_CONFLICT", "")
+    assert refused == Refusal(grpc.StatusCode.ALREADY_EXISTS, "EVENT_CONFLICT", "interaction.interaction_id")
     assert len(await listed(service.interactions)) == 1
 
 
@@ -229,7 +229,7 @@ async def test_an_interaction_is_deleted_once(service: Service) -> None:
     assert (await service.interactions.DeleteInteraction(delete)).deleted
     assert not (await service.interactions.DeleteInteraction(delete)).deleted
     refused = await refusal(service.interactions.GetInteraction(pb.GetInteractionRequest(key=key("i1"))))
-    assert refused == Refusal(grpc.StatusCode.NOT_FOUND, "INTERACTION_NOT_FOUND", "")
+    assert refused == Refusal(grpc.StatusCode.NOT_FOUND, "INTERACTION_NOT_FOUND", "key.interaction_id")
 
 
 async def test_deleting_what_was_learned_from_queues_its_user_again(service: Service) -> None:
