@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Final
 
 from tideline.errors import DependencyUnavailable, Misconfigured
 
 if TYPE_CHECKING:
     import argparse
 
+    from clickstream_service.storage.mongo_roles import MongoRoles
     from tideline.cli import Commands
+
+LOOK_EVERY_S: Final = 0.25
 
 
 def register(commands: Commands) -> None:
@@ -30,6 +34,15 @@ def _run(_: argparse.Namespace) -> int:
     return 0
 
 
+async def _wait_until_stopped(roles: MongoRoles, lease_s: float) -> None:
+    """Wait for a service that was killed to lose its roles; one that runs keeps them, and raises `Misconfigured`."""
+    give_up_at = time.monotonic() + lease_s + LOOK_EVERY_S
+    while await roles.any():
+        if time.monotonic() > give_up_at:
+            raise Misconfigured("the service is running: stop all of its replicas first")
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
 async def _rekey() -> None:
     from clickstream_service.config import Settings  # noqa: PLC0415 - other commands start without the database
     from clickstream_service.storage import indexes  # noqa: PLC0415
@@ -44,11 +57,9 @@ async def _rekey() -> None:
     if settings.user_keys_file is None:
         raise WrongUserKeys(f"{SETTING} is not set")
     keys = UserKeys.read(settings.user_keys_file, SETTING)
-    database = Database(str(settings.mongo_uri), settings.mongo_database, settings.mongo_patience)
+    database = Database(str(settings.mongo_uri), settings.of_tenant(settings.mongo_database), settings.mongo_patience)
     try:
-        if await MongoRoles(database).any():
-            wait_s = settings.role_lease.total_seconds()
-            raise Misconfigured(f"the service is running: stop it first; if it was killed, wait {wait_s:g} s")
+        await _wait_until_stopped(MongoRoles(database), settings.role_lease.total_seconds())
         marks = UserKeyMark(database)
         under_way, done = RULES.rekeying(await marks.get(), keys)
         await marks.set(under_way)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import grpc
+import structlog
 from google.protobuf.duration_pb2 import Duration
 
 from improvement_service.domain.feedback import LeasedUser, Settlement
@@ -22,6 +23,7 @@ from tideline.errors import DependencyUnavailable, TidelineError
 from tideline.rpc import deadline, status
 from tideline.rpc.breaker import Breaker
 from tideline.rpc.channels import NOTHING
+from tideline.rpc.pseudonyms import is_pseudonym
 from tideline.rpc.server import OPTIONS
 
 if TYPE_CHECKING:
@@ -76,6 +78,7 @@ _FIELDS_OF_SEARCH: Final = {
 }
 """What the fields of a recorded session are called in the search that it is made of."""
 _T = TypeVar("_T")
+_log = structlog.get_logger(__name__)
 _OUTAGES: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
@@ -94,6 +97,7 @@ class ClickstreamClient:
         With `keys`, the service has to name users by their pseudonyms under the newest of them.
         """
         self._keys = keys
+        self._warned = False
         self._channel = access.aio_channel(address, _CHANNEL)
         self._feedback = feedback_service_pb2_grpc.FeedbackServiceStub(self._channel)
         self._sessions = session_service_pb2_grpc.SessionServiceStub(self._channel)
@@ -141,8 +145,12 @@ class ClickstreamClient:
                     call.cancel()
 
     def _recognised(self, lease: Lease) -> Lease:
-        if self._keys is not None and self._keys.pseudonym(lease.user_id) != lease.user_id:
-            raise DependencyUnavailable("the clickstream service names users otherwise: it has other USER_KEYS_FILE")
+        if self._keys is None:
+            if not self._warned and is_pseudonym(lease.user_id):
+                self._warned = True
+                _log.warning("users come as pseudonyms: without IMPROVEMENT_USER_KEYS_FILE, searches miss their copies")
+        elif self._keys.pseudonym(lease.user_id) != lease.user_id:
+            raise DependencyUnavailable("the clickstream service names users otherwise: it has another USER_KEYS_FILE")
         return lease
 
     async def renew(self, leases: Sequence[Lease], duration: timedelta) -> list[Lease]:

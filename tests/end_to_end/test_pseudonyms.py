@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import uuid
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -74,6 +76,7 @@ class Deployment:
             **shared,
             "mongo_database": f"{self.database}_clickstream",
             "user_keys_file": self.clickstream_keys,
+            "role_lease": "1",
         }
         improvement = {
             **shared,
@@ -190,13 +193,14 @@ async def running(deployment: Deployment) -> AsyncIterator[Shop]:
 def deployment(
     mongo_uri: str, database_name: str, tmp_path_factory: pytest.TempPathFactory, collection: str
 ) -> Deployment:
-    milvus_uri = str(tmp_path_factory.mktemp("milvus") / "vectors.db")
+    lite = str(tmp_path_factory.mktemp("milvus") / "vectors.db")
+    milvus_uri = os.environ.get("TIDELINE_TEST_MILVUS_URI", lite)
     return Deployment(mongo_uri, database_name, milvus_uri, collection)
 
 
 @pytest.fixture
 def collection() -> str:
-    return "shop"
+    return f"test_{uuid.uuid4().hex[:12]}"
 
 
 async def rekey(deployment: Deployment, monkeypatch: pytest.MonkeyPatch, *services: str) -> list[int]:
@@ -218,6 +222,8 @@ def everywhere(mongo: MongoClient[dict[str, Any]], deployment: Deployment, *text
     milvus = MilvusClient(deployment.milvus_uri)
     try:
         for name in milvus.list_collections():
+            if not name.startswith(deployment.collection):
+                continue
             milvus.load_collection(name)
             rows = milvus.query(name, filter='pk != ""', output_fields=["*"], limit=16_384, consistency_level="Strong")
             found |= {"milvus" for row in rows if any(text in repr(row) for text in texts)}

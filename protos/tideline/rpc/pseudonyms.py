@@ -100,6 +100,11 @@ class UserKeys:
         return user_id[:1] == "~" and (found := _FORM.fullmatch(user_id)) is not None and found[1] not in self._place
 
 
+def is_pseudonym(user_id: str) -> bool:
+    """Whether this looks like a pseudonym, under whatever key."""
+    return user_id[:1] == "~" and _FORM.fullmatch(user_id) is not None
+
+
 def _is_key(line: str) -> bool:
     return bool(line.strip()) and not line.lstrip().startswith("#")
 

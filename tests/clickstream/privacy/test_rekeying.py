@@ -35,10 +35,17 @@ if TYPE_CHECKING:
 RECORDS = ("sessions", "session_events", "sessions_for_improvement")
 
 
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    # The command waits for so long to see whether the service is running.
+    return settings.model_copy(update={"role_lease": timedelta(seconds=1)})
+
+
 def environment(settings: Settings, keys: Path | None) -> dict[str, str]:
     return {
         "CLICKSTREAM_MONGO_URI": str(settings.mongo_uri),
         "CLICKSTREAM_MONGO_DATABASE": settings.mongo_database,
+        "CLICKSTREAM_ROLE_LEASE": str(settings.role_lease.total_seconds()),
         **({} if keys is None else {"CLICKSTREAM_USER_KEYS_FILE": str(keys)}),
     }
 
@@ -103,7 +110,7 @@ async def test_keys_that_do_not_lead_to_the_names_in_the_database_change_nothing
 ) -> None:
     async with serving_privately(with_keys(settings, keys_file(tmp_path, 2)), clock) as service:
         await shop(service, ANN)
-        assert "stop it first" in await rekeyed(keys_file(tmp_path, 3), code=1)
+        assert "stop all of its replicas first" in await rekeyed(keys_file(tmp_path, 3), code=1)
     before = list(database.sessions.find())
     other = tmp_path / "other"
     first, second, third = keys_file(tmp_path, 3).read_text().splitlines()
