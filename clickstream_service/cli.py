@@ -19,6 +19,7 @@ from clickstream_service.commands import (
 from clickstream_service.config import Settings
 from tideline.errors import DependencyUnavailable, Misconfigured
 from tideline.rpc import logs, loop, processes, tracing
+from tideline.rpc.configuration import configured
 from tideline.rpc.security import refuse_exposure
 from tideline.rpc.server import until_told_to_stop
 
@@ -46,9 +47,10 @@ def register(commands: Commands) -> None:
 
 def _serve(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; everything that was taken is written by then. 1 when it cannot start."""
-    settings = Settings()
-    logs.configure(settings.log_level, personal=settings.log_personal)
+    logs.configure("info")
     try:
+        settings = configured(Settings)
+        logs.configure(settings.log_level, personal=settings.log_personal)
         if not arguments.insecure:
             refuse_exposure(settings, settings.listen)
         if settings.processes > 1 and not processes.shares_port():

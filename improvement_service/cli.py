@@ -30,11 +30,13 @@ def _serve(arguments: argparse.Namespace) -> int:
     from improvement_service.config import Settings  # noqa: PLC0415
     from tideline.errors import DependencyUnavailable, Misconfigured  # noqa: PLC0415
     from tideline.rpc import logs, tracing  # noqa: PLC0415
+    from tideline.rpc.configuration import configured  # noqa: PLC0415
     from tideline.rpc.security import refuse_exposure  # noqa: PLC0415
 
-    settings = Settings()
-    logs.configure(settings.log_level, personal=settings.log_personal)
+    logs.configure("info")
     try:
+        settings = configured(Settings)
+        logs.configure(settings.log_level, personal=settings.log_personal)
         if not arguments.insecure:
             refuse_exposure(settings, settings.listen)
         with tracing.exported("improvement"):

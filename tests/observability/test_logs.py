@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -67,3 +68,22 @@ thread.join()
 structlog.get_logger().warning("odd", **logs.personal(user_id="ann"))
 fail()
 """
+
+
+@pytest.mark.parametrize("service", ["clickstream", "improvement"])
+def test_a_service_that_is_misconfigured_says_what_is_wrong_but_not_what_it_was_given(service: str) -> None:
+    prefix = service.upper()
+    wrong = {f"{prefix}_MONGO_URI": "mongo//user:hunter2@nowhere", f"{prefix}_HEALTH_EVERY": "soon"}
+    ran = subprocess.run(
+        [sys.executable, "-m", "tideline.cli", "serve", service],
+        env={**os.environ, **wrong},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (ran.returncode, ran.stderr) == (1, "")
+    (entry,) = map(json.loads, ran.stdout.splitlines())
+    assert entry["message"] == "cannot start"
+    assert "mongo_uri" in entry["cause"]
+    assert "health_every" in entry["cause"]
+    assert "hunter2" not in ran.stdout
