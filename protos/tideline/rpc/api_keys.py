@@ -82,7 +82,7 @@ def _checked(key: ApiKey) -> ApiKey:
     if not key.roles or key.roles - ROLES:
         raise Misconfigured(f"roles are {', '.join(sorted(ROLES))}")
     if key.tenant and not is_tenant(key.tenant):
-        raise Misconfigured("a tenant has up to 64 lower-case letters, digits and `-`, which does not come first")
+        raise Misconfigured("a tenant has up to 32 lower-case letters, digits and `-`, which does not come first")
     try:
         _HASHER.check_needs_rehash(key.hash)
     except InvalidHashError:

@@ -20,11 +20,14 @@ _SCHEME: Final = "bearer "
 class Authentication:
     """All ways to prove who one is; those that are not set up are None, or empty."""
 
-    def __init__(self, keys: ApiKeys | None, tokens: Tokens | None, certificates: Mapping[str, frozenset[str]]) -> None:
-        """`certificates` are the roles of the subjects of client certificates."""
+    def __init__(
+        self, keys: ApiKeys | None, tokens: Tokens | None, certificates: Mapping[str, frozenset[str]], tenant: str
+    ) -> None:
+        """`certificates` are the roles of the subjects of client certificates, who all belong to `tenant`."""
         self._keys = keys
         self._tokens = tokens
         self._certificates = certificates
+        self._tenant = tenant
 
     @property
     def by_certificates(self) -> bool:
@@ -57,7 +60,7 @@ class Authentication:
         names = uris or [raw.decode(errors="replace") for raw in connection.get("x509_common_name") or ()]
         for name in names:
             if (roles := self._certificates.get(name)) is not None:
-                return Identity(f"certificate:{name}", roles)
+                return Identity(f"certificate:{name}", roles, self._tenant)
         raise Unauthenticated
 
     def close(self) -> None:

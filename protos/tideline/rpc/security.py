@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -49,7 +50,7 @@ class Security:
         limit = None
         if settings.rate_limit_per_second is not None:
             limit = RateLimit(settings.rate_limit_per_second, settings.rate_limit_burst)
-        self.interceptor = SecurityInterceptor(self._authentication, limit)
+        self.interceptor = SecurityInterceptor(self._authentication, limit, settings.tenant)
 
     def close(self) -> None:
         if self._authentication is not None:
@@ -73,7 +74,7 @@ def authentication(settings: SecuritySettings) -> Authentication | None:
             tenant_claim=settings.auth_jwt_tenant_claim,
         )
         tokens = Tokens(rules, _signing_keys(settings))
-    return Authentication(keys, tokens, settings.auth_certificate_roles)
+    return Authentication(keys, tokens, settings.auth_certificate_roles, settings.tenant)
 
 
 def _signing_keys(settings: SecuritySettings) -> SigningKeys:
@@ -110,9 +111,10 @@ class SecurityInterceptor(grpc.aio.ServerInterceptor):
     a certificate are looked at one step later: gRPC tells of the connection no sooner.
     """
 
-    def __init__(self, authentication: Authentication | None, limit: RateLimit | None) -> None:
+    def __init__(self, authentication: Authentication | None, limit: RateLimit | None, tenant: str) -> None:
         self._authentication = authentication
         self._limit = limit
+        self._tenant = tenant
 
     async def intercept_service(
         self,
@@ -140,7 +142,7 @@ class SecurityInterceptor(grpc.aio.ServerInterceptor):
     async def _caller(self, details: grpc.HandlerCallDetails) -> Identity | None:
         """Return who calls, None when only the certificate can tell."""
         if self._authentication is None:
-            return identity.ANYBODY
+            return replace(identity.ANYBODY, tenant=self._tenant)
         caller = await self._authentication.by_metadata(details.invocation_metadata or ())
         if caller is None and not self._authentication.by_certificates:
             raise Unauthenticated
@@ -152,8 +154,10 @@ class SecurityInterceptor(grpc.aio.ServerInterceptor):
         self._admit(self._authentication.by_certificate(context.auth_context()), method)
 
     def _admit(self, caller: Identity, method: str) -> None:
-        if caller.tenant:
-            raise PermissionDenied("this service serves no tenants")
+        # Data of other tenants are in other databases, which this service does not open: that, and this line, keep
+        # tenants apart in whatever is called.
+        if caller.tenant != self._tenant:
+            raise PermissionDenied("the caller belongs to another tenant")
         authorisation.check(caller, method)
         if self._limit is not None:
             self._limit.take(caller.subject)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path  # noqa: TC003 - pydantic reads it
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tideline.errors import Misconfigured
+from tideline.rpc.tenants import is_tenant
 
 
 def _in_seconds(value: Any) -> Any:
@@ -21,6 +24,9 @@ def _in_seconds(value: Any) -> Any:
 Positive = Annotated[int, Field(gt=0)]
 Time = Annotated[timedelta, BeforeValidator(_in_seconds), Field(ge=timedelta(0))]
 PositiveTime = Annotated[timedelta, BeforeValidator(_in_seconds), Field(gt=timedelta(0))]
+LONGEST_DATABASE: Final = 63
+"""As MongoDB has it."""
+
 Role = Literal["client", "internal", "admin"]
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 """Those with a public key to verify by: with a shared secret, whoever verifies tokens could make them."""
@@ -69,6 +75,9 @@ class SecuritySettings(BaseSettings):
     A name is a URI of the certificate; its common name when it has no URI.
     """
 
+    tenant: str = ""
+    """Whose data the service keeps, in a database of its own: it serves this tenant and nobody else. If empty, it
+    serves those whose keys and tokens name no tenant."""
     rate_limit_per_second: Annotated[float, Field(gt=0)] | None = None
     """How many calls a second one caller may begin in the long run; any number when unset."""
     rate_limit_burst: Positive = 100
@@ -81,8 +90,17 @@ class SecuritySettings(BaseSettings):
         """Whether callers have to say who they are."""
         return self.auth_keys_file is not None or bool(self.auth_jwks) or bool(self.auth_certificate_roles)
 
+    def of_tenant(self, database: str) -> str:
+        """Return what the database is called for the tenant; raises `Misconfigured` when that is too long."""
+        name = f"{database}_t_{self.tenant}" if self.tenant else database
+        if len(name.encode()) > LONGEST_DATABASE:
+            raise Misconfigured(f"the database {name} has a name of more than {LONGEST_DATABASE} bytes")
+        return name
+
     @model_validator(mode="after")
     def _whole(self) -> Self:
+        if self.tenant and not is_tenant(self.tenant):
+            raise ValueError("tenant has up to 32 lower-case letters, digits and `-`, which does not come first")
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             raise ValueError("tls_cert_file and tls_key_file need each other")
         if self.tls_client_ca_file is not None and self.tls_cert_file is None:
