@@ -36,6 +36,7 @@ from tideline.improvement.v1 import (
     search_service_pb2_grpc,
 )
 from tideline.rpc.channels import NOTHING, Access
+from tideline.rpc.decoding import MAX_MESSAGE_BYTES
 from tideline.rpc.details import field_of, reason_of, retry_after_s
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ OPTIONS: Final = (
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 5_000),
-    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
-    ("grpc.max_send_message_length", 64 * 1024 * 1024),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
 )
 """How a channel to either service is best set up."""
 

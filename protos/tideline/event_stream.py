@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import grpc
 
 from tideline.clickstream.v1.session_service_pb2 import StreamEventsRequest, StreamEventsResponse
+from tideline.rpc.decoding import MAX_MESSAGE_BYTES
 from tideline.rpc.details import reason_of, retry_after_s
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ class EventStream:
             await asyncio.gather(*(answer for _, answer in self._waiting.values()), return_exceptions=True)
         self._worker.cancel()
         await asyncio.wait([self._worker])
-        self._fail(asyncio.CancelledError())
+        for waiting in self._waiting.values():
+            waiting[1].cancel()
 
     async def push(
         self, session_id: str, events: Iterable[Event], *, allow_missing: bool = False, historical: bool = False
@@ -73,8 +75,8 @@ class EventStream:
         """Send events of a session and return the outcome of each once they are stored durably.
 
         Waits while too many messages are under way. Raises `grpc.aio.AioRpcError` when the service refuses the message
-        as a whole, or when it cannot be reached for longer than the patience. Cancelling it does not call back what is
-        under way.
+        as a whole, or when it cannot be reached for longer than the patience, and `ValueError` for more than 64 MiB.
+        Cancelling it does not call back what is under way.
         """
         await self._room.acquire()
         self._sequence += 1
@@ -85,6 +87,9 @@ class EventStream:
             allow_missing=allow_missing,
             historical=historical,
         )
+        if request.ByteSize() > MAX_MESSAGE_BYTES:  # the transport would end the stream for all
+            self._room.release()
+            raise ValueError(f"a message has at most {MAX_MESSAGE_BYTES} bytes")
         answer: _Answer = asyncio.get_running_loop().create_future()
         self._waiting[self._sequence] = request, answer
         self._news.set()
