@@ -6,7 +6,7 @@ PROTOS := $(shell find protos -name '*.proto')
 DATA ?=
 ARGS ?=
 
-.PHONY: help demo stack test quality faults fuzz lint format docs clean release-contract
+.PHONY: help demo stack test quality growth faults fuzz lint format docs clean release-contract
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
@@ -40,6 +40,9 @@ test: $(VENV)/.stubs .venv-milvus/.installed  ## All tests, on two cores (ARGS='
 quality: $(VENV)/.stubs  ## Does it help the people who search? (DATA=DIR) Are positions judged right?
 	$(BIN)/python -m deploy.local.quality $(if $(DATA),--data $(DATA)) $(ARGS)
 	$(BIN)/python -m tests.benchmarks.position_bias
+
+growth: $(VENV)/.stubs  ## What it costs when there is ten times as much: 0.5 and 5 million interactions (ARGS='--sizes 20000' for a try)
+	$(BIN)/python -m tests.benchmarks.growth_of_interactions $(ARGS)
 
 faults: $(VENV)/.stubs .venv-milvus/.installed  ## Workers killed at random over a backlog
 	$(BIN)/python -m pytest tests/faults $(ARGS)

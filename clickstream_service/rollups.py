@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
@@ -105,16 +106,23 @@ class Rollups:
 
     async def _follow(self, fence: int) -> None:
         await self._recount.tidy()
+        took_s = 0.0
         while True:
             if await self._store.rules() == await self._recount.rules():
                 try:
                     await self._carry_on(fence)
                     continue
                 except ChangesLost:
-                    _log.warning("changes were lost, rollups are counted again")
+                    # While more is changed than the database remembers for as long as a recount takes, the next one
+                    # would be in vain, too: half of the time is left to what makes these changes.
+                    _log.warning("changes were lost, rollups are counted again", recount_s=round(took_s))
+                    await asyncio.sleep(took_s)
             # Also the first time, and when a setting says to count otherwise.
+            began = time.monotonic()
             if await self._recount.run() is None:
                 await asyncio.sleep(PAUSE_S)
+            else:
+                took_s = time.monotonic() - began
 
     async def _carry_on(self, fence: int) -> None:
         """Follow while the rules stay the same."""

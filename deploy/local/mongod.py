@@ -112,8 +112,9 @@ def mongod_command(data: Path, port: int, cache_gb: float) -> list[str]:
         *("--bind_ip", "127.0.0.1"),
         "--nounixsocket",
         *("--replSet", REPLICA_SET),
-        # What a bulk load writes while rollups come after it has to fit in: they are counted again when it does not.
-        *("--oplogSize", "1024"),
+        *("--oplogSize", "128"),
+        # Changes have to be known until they are in the rollups, however many a bulk load makes meanwhile.
+        *("--oplogMinRetentionHours", "1"),
         *("--wiredTigerCacheSizeGB", str(cache_gb)),
         *("--setParameter", "diagnosticDataCollectionEnabled=false"),
         # What a killed writer's transaction had touched stays locked for this long, a minute unless told.

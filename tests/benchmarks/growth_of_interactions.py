@@ -108,9 +108,6 @@ class Run:
                 log.unlink()
                 with self._step("rollups current after that", items):
                     asyncio.run(self._caught_up())
-                with self._step("rollups counted again", items) as step:
-                    environment = {f"CLICKSTREAM_{name}": value for name, value in settings.items()}
-                    self._command(step, "rebuild-rollups", environment=environment)
                 with grpc.insecure_channel(self._service.address) as channel:
                     self._ask(SignalServiceStub(channel))
                     with self._step("EstimatePropensities", written.sessions):
@@ -122,6 +119,9 @@ class Run:
                         self._command(step, "export", kind, "--format", form, "--out", str(out))
                         _say(f"    {out.stat().st_size / 2**20:,.0f} MiB written")
                         out.unlink()
+                with self._step("rollups counted again", items) as step:
+                    environment = {f"CLICKSTREAM_{name}": value for name, value in settings.items()}
+                    self._command(step, "rebuild-rollups", environment=environment)
             finally:
                 self._service.stop()
         return self.size
@@ -146,7 +146,7 @@ class Run:
             [sys.executable, "-m", "tideline.cli", *arguments, *where],
             env={**os.environ, **(environment or {})},
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
             text=True,
         )
         said = started.stdout.read() if started.stdout else ""
