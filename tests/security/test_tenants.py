@@ -214,7 +214,8 @@ async def _fill(ours: Tenant) -> dict[str, str]:
     return {
         "session_id": "s1", "session_ids": "s1", "user_id": "u1", "user_ids": "u1", "batch_id": batch_id,
         "interaction_id": "i1", "object_id": "o1", "object_ids": "o1", "feature_id": "o1", "event_id": "e1",
-        "run_id": run_id, "collection": "things", "name": "things", "owner": "worker-ours", "monitor_id": "m1", "snapshot_id": "x1",
+        "run_id": run_id, "collection": "things", "name": "things", "owner": "worker-ours", "monitor_id": "m1",
+        "snapshot_id": "x1",
         "release_id": "r1", "field": "price", "interaction_type": "click", "interaction_types": "click",
         "event_types": "click",
     }  # fmt: skip

@@ -95,6 +95,7 @@ ACCEPTED = {
     "several audiences": lambda: token(aud=["other", AUDIENCE]),
     "roles as a text": lambda: token(roles="openid client"),
     "expired within the skew": lambda: token(exp=int(time.time()) - 10),
+    "good for longer than there is time": lambda: token(exp=10**400),
     "begins within the skew": lambda: token(nbf=int(time.time()) + 10),
 }
 REFUSED = {
@@ -173,6 +174,26 @@ async def test_new_keys_in_the_file_count_at_once_and_a_bad_file_changes_nothing
         assert await reason(channel, SEARCH, token()) == "UNAUTHENTICATED"
         put(jwks, "{")
         assert await reason(channel, SEARCH, token(STRANGER, headers={"kid": "new"})) == ""
+
+
+async def test_a_token_that_was_good_is_refused_once_it_is_over(jwks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    verified = []
+    decode = jwt.decode
+
+    def counted(*given: Any, **named: Any) -> Any:
+        verified.append(given)
+        return decode(*given, **named)
+
+    monkeypatch.setattr(jwt, "decode", counted)
+    async with guarded(**settings(jwks, auth_jwt_skew=0)) as server, channel_to(server) as channel:
+        short = token(exp=int(time.time()) + 2)
+        calls = 0
+        while (said := await reason(channel, SEARCH, short)) == "":
+            calls += 1
+        assert said == "UNAUTHENTICATED"
+        # It was verified when it came, and when it was over.
+        assert calls > 2
+        assert len(verified) == 2
 
 
 async def test_keys_that_are_not_for_signatures_are_not_used(jwks: Path) -> None:
