@@ -71,6 +71,9 @@ class QueueStore(Protocol):
     async def requeue_users(self, user_ids: Iterable[str]) -> int:
         """Queue users again; returns how many of them ever submitted anything."""
 
+    async def requeue_everybody(self) -> int:
+        """Queue all who ever submitted anything; returns how many these are."""
+
 
 class Feedback:
     """What can be done with feedback."""
@@ -129,9 +132,9 @@ class Feedback:
         """Record what became of the sessions of a user, and free the user; raises `LeaseLost`."""
         return await self._settlements.settle(user_id, fence, outcomes)
 
-    async def requeue(self, user_ids: Sequence[str]) -> int:
-        """Queue users again; returns how many of them ever submitted anything."""
-        return await self._queue.requeue_users(user_ids)
+    async def requeue(self, user_ids: Sequence[str] | None) -> int:
+        """Queue users again, everybody when None; returns how many of them ever submitted anything."""
+        return await (self._queue.requeue_everybody() if user_ids is None else self._queue.requeue_users(user_ids))
 
     async def pending(self, after: tuple[datetime, str] | None, limit: int) -> tuple[list[PendingUser], bool]:
         """Return up to `limit` users who wait, after (due_at, user id), and whether there are more."""

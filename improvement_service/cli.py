@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from improvement_service.commands import migrating, rekeying
+from improvement_service.commands import migrating, objects, rebuilding, rekeying
 
 if TYPE_CHECKING:
     import argparse
@@ -20,6 +20,8 @@ def register(commands: Commands) -> None:
     serve.set_defaults(run=_serve)
     rekeying.register(commands)
     migrating.register(commands)
+    objects.register(commands)
+    rebuilding.register(commands)
 
 
 def _serve(arguments: argparse.Namespace) -> int:

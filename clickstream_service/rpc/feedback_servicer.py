@@ -73,7 +73,8 @@ class FeedbackServicer(FeedbackServiceServicer):
         return pb.ReleaseLeaseResponse(released=released)
 
     async def RequeueUsers(self, request: pb.RequeueUsersRequest, context: Context) -> pb.RequeueUsersResponse:
-        return pb.RequeueUsersResponse(requeued=await self._feedback.requeue(request.user_ids))
+        requeued = await self._feedback.requeue(None if request.everybody else request.user_ids)
+        return pb.RequeueUsersResponse(requeued=requeued)
 
     async def ListPending(self, request: pb.ListPendingRequest, context: Context) -> pb.ListPendingResponse:
         users, more = await self._feedback.pending(cursors.after(request), request.page_size or USERS)

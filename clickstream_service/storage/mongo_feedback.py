@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from pymongo import UpdateMany, UpdateOne
+from pymongo import ASCENDING, UpdateMany, UpdateOne
 
 from clickstream_service.domain.feedback import FeedbackState, Submission
 from clickstream_service.storage import lease_updates
+from clickstream_service.storage.database import outages
 from clickstream_service.storage.group_commit import GroupCommit, Limits
 from clickstream_service.storage.transactions import in_transaction
 
@@ -77,6 +78,17 @@ class MongoFeedback:
         for first in range(0, len(distinct), _AT_ONCE):
             queued += await self._requeue_some(distinct[first : first + _AT_ONCE])
         return queued
+
+    @outages()
+    async def requeue_everybody(self) -> int:
+        """Queue all who ever submitted anything, some at a time; returns how many these are."""
+        queued, behind = 0, ""
+        while True:
+            found = self._leases.find({"_id": {"$gt": behind}}, {"_id": 1}).sort("_id", ASCENDING).limit(_AT_ONCE)
+            user_ids = [lease["_id"] for lease in await found.to_list(_AT_ONCE)]
+            if not user_ids:
+                return queued
+            queued, behind = queued + await self._requeue_some(user_ids), user_ids[-1]
 
     async def _requeue_some(self, user_ids: Sequence[str]) -> int:
         users = {"$in": list(user_ids)}

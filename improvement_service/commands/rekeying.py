@@ -45,7 +45,9 @@ async def _rekey() -> None:
     if settings.user_keys_file is None:
         raise WrongUserKeys(f"{SETTING} is not set")
     keys = UserKeys.read(settings.user_keys_file, SETTING)
-    with mongo.connected(str(settings.mongo_uri), settings.mongo_database, settings.mongo_patience) as database:
+    with mongo.connected(
+        str(settings.mongo_uri), settings.of_tenant(settings.mongo_database), settings.mongo_patience
+    ) as database:
         if await MongoRuns(database).any_running():
             raise Misconfigured("a run is under way: stop the service first; if it was killed, wait a minute")
         marks = UserKeyMark(database)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +13,7 @@ from improvement_service.domain.scoring import scored_parts
 from improvement_service.objects.checks import Upload
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
     from improvement_service.domain.index import SearchIndex
     from improvement_service.domain.objects import CopyReference
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from improvement_service.objects.ports import Definitions, Feedback, Vectors, Versions
 
 OBJECTS_A_WRITE: Final = 1_000
+OBJECTS_A_READ: Final = 200
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,13 @@ class Catalogue:
             for object_id in object_ids
             if object_id in originals
         ]
+
+    async def export(self, name: str) -> AsyncGenerator[list[CatalogueObject], None]:
+        """Yield all objects as they were given, some at a time; raises `CollectionNotFound`."""
+        index = await self._definitions.get(name)
+        async with aclosing(self._vectors.export_objects(index, OBJECTS_A_READ)) as parts:
+            async for objects in parts:
+                yield objects
 
     async def delete(self, name: str, object_ids: Sequence[str]) -> Changes:
         """Delete objects and all copies of them; those that are not there are passed over."""

@@ -17,10 +17,13 @@ from tideline.rpc import paging
 from tideline.rpc.structs import struct_from_pb, struct_to_pb
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from improvement_service.domain.objects import StoredObject
     from improvement_service.domain.search import Found, Result
 
 RESULTS: Final = 10
+EXPORTED_BYTES: Final = 4_000_000
 
 _METRICS: Final = {
     object_pb2.METRIC_COSINE: Metric.COSINE,
@@ -74,14 +77,31 @@ def object_from_pb(message: object_pb2.Object, path: str) -> CatalogueObject:
 
 
 def stored_to_pb(stored: StoredObject) -> object_service_pb2.StoredObject:
-    kept = stored.object
     message = object_service_pb2.StoredObject(personal=bool(stored.user_id), display_id=stored.display_id)
-    message.object.object_id = kept.object_id
-    for vector, is_average in zip(kept.vectors, kept.is_average, strict=True):
-        message.object.parts.add(vector=vector.tolist(), is_average=is_average)
-    if kept.payload is not None:
-        struct_to_pb(kept.payload, message.object.payload)
+    _fill(message.object, stored.object)
     return message
+
+
+def exported_to_pb(objects: Iterable[CatalogueObject]) -> Iterator[object_service_pb2.ExportObjectsResponse]:
+    """Yield messages of no more than `EXPORTED_BYTES`, unless it is a single object."""
+    response, size = object_service_pb2.ExportObjectsResponse(), 0
+    for one in objects:
+        message = object_pb2.Object()
+        _fill(message, one)
+        if response.objects and size + message.ByteSize() > EXPORTED_BYTES:
+            yield response
+            response, size = object_service_pb2.ExportObjectsResponse(), 0
+        response.objects.append(message)
+        size += message.ByteSize()
+    yield response
+
+
+def _fill(message: object_pb2.Object, kept: CatalogueObject) -> None:
+    message.object_id = kept.object_id
+    for vector, is_average in zip(kept.vectors, kept.is_average, strict=True):
+        message.parts.add(vector=vector.tolist(), is_average=is_average)
+    if kept.payload is not None:
+        struct_to_pb(kept.payload, message.payload)
 
 
 def query_from_pb(request: search_service_pb2.SearchRequest) -> Query:

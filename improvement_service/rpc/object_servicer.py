@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
 from improvement_service.rpc import convert
@@ -66,6 +67,14 @@ class ObjectServicer(ObjectServiceServicer):
     async def GetObjects(self, request: pb.GetObjectsRequest, context: Context) -> pb.GetObjectsResponse:
         stored = await self._catalogue.get(request.collection, request.object_ids, request.user_id)
         return pb.GetObjectsResponse(objects=map(convert.stored_to_pb, stored))
+
+    async def ExportObjects(
+        self, request: pb.ExportObjectsRequest, context: Context
+    ) -> AsyncIterator[pb.ExportObjectsResponse]:
+        async with aclosing(self._catalogue.export(request.collection)) as parts:
+            async for objects in parts:
+                for response in convert.exported_to_pb(objects):
+                    yield response
 
     async def DeleteObjects(self, request: pb.DeleteObjectsRequest, context: Context) -> pb.DeleteObjectsResponse:
         changes = await self._catalogue.delete(request.collection, request.object_ids)

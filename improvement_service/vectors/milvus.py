@@ -18,7 +18,7 @@ from improvement_service.vectors import reading, schema
 from improvement_service.vectors.connection import MOST_HITS, Connection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 
     from improvement_service.domain.facets import Wanted
     from improvement_service.domain.index import SearchIndex
@@ -77,6 +77,14 @@ class VectorStore:
         rows = await self._shared(index, object_ids, _OBJECT, index.dimension)
         given = [row for row in rows if row["part"] != schema.MEAN]
         return {object_id: reading.object_from_rows(parts) for object_id, parts in reading.by_object(given)}
+
+    async def export_objects(self, index: SearchIndex, some: int) -> AsyncGenerator[list[CatalogueObject], None]:
+        """Yield all objects as they were given, up to `some` at a time."""
+        # Every object has a first part. Rows come in the order of their keys, which has nothing to do with objects.
+        async for rows in self._milvus.pages(index.vectors, f"{schema.SHARED} and part == 0", ["object_id"]):
+            for start in range(0, len(rows), some):
+                found = await self.read_objects(index, [row["object_id"] for row in rows[start : start + some]])
+                yield list(found.values())
 
     async def delete_objects(self, index: SearchIndex, object_ids: Iterable[str]) -> int:
         """Delete originals; returns how many were there."""

@@ -123,7 +123,9 @@ def run(folder: Path, events: int, kills: int, *, writers: int, seconds: float, 
         until = began + seconds
         counters = [spawn.Value("q", 0) for _ in range(writers)]
         processes = [
-            spawn.Process(target=write, args=(f"w{number}", addresses, number, sessions, until, counter, results))
+            spawn.Process(
+                target=write, args=(f"w{number}", addresses, number, sessions, until, counter, results), daemon=True
+            )
             for number, counter in enumerate(counters)
         ]
         for process in processes:
