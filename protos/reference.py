@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorSet
 
+from tideline.common.v1 import access_pb2
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -100,6 +102,8 @@ class _Reader:
         full = f"{self._file.package}.{service.name}.{method.name}"
         yield from ("", f'<a id="{full}"></a>', f"#### {service.name}.{method.name}", "", f"{asked} → {answer}", "")
         yield from self._prose(path)
+        roles = [access_pb2.Role.Name(role) for role in method.options.Extensions[access_pb2.allowed_to]]
+        yield from ("", f"For {', '.join(f'`{role}`' for role in dict.fromkeys((*roles, 'ROLE_ADMIN')))}.")
 
     def _message(self, message: DescriptorProto, path: tuple[int, ...]) -> Iterator[str]:
         if message.field:

@@ -36,9 +36,13 @@ def register(commands: Commands) -> None:
 
 def _create(arguments: argparse.Namespace) -> int:
     """Print a new key and nothing else. 1 when it cannot be, and then the file is as it was."""
-    from tideline.errors import Misconfigured  # noqa: PLC0415 - argon2 is there where services are
-    from tideline.rpc import api_keys  # noqa: PLC0415
+    from tideline.errors import Misconfigured  # noqa: PLC0415
 
+    try:
+        from tideline.rpc import api_keys  # noqa: PLC0415
+    except ModuleNotFoundError as missing:
+        print(f"tideline key create: {missing}; pip install 'tideline[serve]'", file=sys.stderr)  # noqa: T201
+        return 1
     try:
         shown, key = api_keys.create(arguments.name, frozenset(arguments.roles), arguments.tenant)
         _append(arguments.file, key)
