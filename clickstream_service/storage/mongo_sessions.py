@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     Document = dict[str, Any]
     Outcome = Recorded | SessionConflict | UserBeingErased
     Requeue = Callable[[Sequence[str], AsyncIOMotorClientSession], Awaitable[None]]
+    Content = tuple[bytes, str]
 
 READ_AT_ONCE: Final = 100
 
@@ -55,7 +56,9 @@ class MongoSessions:
         self._database = database
         self._now = now
         self._requeue_in = requeue_in
-        self._writes: GroupCommit[Session, Outcome] = GroupCommit(self._write, lambda session: session.nbytes, limits)
+        self._writes: GroupCommit[Session, Outcome] = GroupCommit(
+            self._write, lambda session: session.nbytes, limits, name="sessions"
+        )
 
     async def record(self, sessions: Sequence[Session]) -> list[Outcome]:
         """Number the sessions in the open batch and store them; those that are there stay as they are.
@@ -125,19 +128,19 @@ class MongoSessions:
 
         async def write(
             transaction: AsyncIOMotorClientSession,
-        ) -> tuple[Watch, dict[str, bytes], dict[str, Recorded]]:
+        ) -> tuple[Watch, dict[str, Content], dict[str, Recorded]]:
             watch = await self._guard.watch(users, transaction)
             there = self._database.sessions.find({"_id": {"$in": list(first)}}, documents.RECORDED, session=transaction)
             known = {document["_id"]: document for document in await there.to_list(None)}
             new = [
                 session for key, session in first.items() if key not in known and session.user_id not in watch.refused
             ]
-            fingerprints = {key: session.fingerprint for key, session in first.items()}
-            fingerprints |= {key: document["fingerprint"] for key, document in known.items()}
+            contents = {key: _content(session) for key, session in first.items()}
+            contents |= {key: (document["fingerprint"], document["user_id"]) for key, document in known.items()}
             recorded = {key: documents.to_recorded(document) for key, document in known.items()}
-            return watch, fingerprints, recorded | (await self._insert(new, transaction) if new else {})
+            return watch, contents, recorded | (await self._insert(new, transaction) if new else {})
 
-        watch, fingerprints, recorded = await in_transaction(self._database, write, retry_duplicates=True)
+        watch, contents, recorded = await in_transaction(self._database, write, retry_duplicates=True)
         # Of those that were there as well: who recorded them may have died before this.
         await overtaking.fill_in(self._database, first.keys())
         async with outages():
@@ -145,7 +148,7 @@ class MongoSessions:
         return [
             UserBeingErased("the user is being erased", field="user_id")
             if session.user_id in refused
-            else _result(session, fingerprints[key], recorded.get(key), is_first=session is first[key])
+            else _result(session, contents[key], recorded.get(key), is_first=session is first[key])
             for key, session in ((session.session_id, session) for session in sessions)
         ]
 
@@ -181,11 +184,15 @@ class MongoSessions:
         return recorded
 
 
+def _content(session: Session) -> Content:
+    return session.fingerprint, session.user_id
+
+
 def _result(
-    session: Session, fingerprint: bytes, recorded: Recorded | None, *, is_first: bool
+    session: Session, content: Content, recorded: Recorded | None, *, is_first: bool
 ) -> Recorded | SessionConflict:
     # Not recorded: the id came twice in one go, first with a user who is being erased.
-    if session.fingerprint != fingerprint or recorded is None:
+    if _content(session) != content or recorded is None:
         return SessionConflict("this id was used for other content", field="session_id")
     return recorded if is_first else replace(recorded, created=False)
 
