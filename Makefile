@@ -44,6 +44,9 @@ quality: $(VENV)/.stubs  ## Does it help the people who search? (DATA=DIR) Are p
 growth: $(VENV)/.stubs  ## What it costs when there is ten times as much: 0.5 and 5 million interactions (ARGS='--sizes 20000' for a try)
 	$(BIN)/python -m tests.benchmarks.growth_of_interactions $(ARGS)
 
+bench: $(VENV)/.stubs .venv-milvus/.installed  ## Everything beside what it could be at best, into tests/benchmarks/RESULTS.md (QUICK=1, SECTION=ingest)
+	$(BIN)/python -m tests.benchmarks.bench $(if $(QUICK),--quick) $(if $(SECTION),--section $(SECTION)) $(ARGS)
+
 faults: $(VENV)/.stubs .venv-milvus/.installed  ## Workers killed at random over a backlog
 	$(BIN)/python -m pytest tests/faults $(ARGS)
 

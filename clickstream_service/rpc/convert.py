@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _ASSIGNED_TO_SESSION: Final = ("batch_id", "session_number", "irrelevance")
 _ASSIGNED_TO_EVENT: Final = ("flags", "weight")
+_tuple: Final = tuple.__new__
 
 
 def checked_session_from_pb(message: session_pb2.Session, now: datetime) -> Session | InvalidField:
@@ -64,23 +65,27 @@ def _session_from_pb(message: session_pb2.Session, now: datetime, content: bytes
         session_id=message.session_id,
         user_id=message.user_id,
         query=_query_from_pb(message.search_query),
-        query_vector=_vector_from_pb(message.query_vector),
+        query_vector=_vector_from_pb(message.query_vector) if message.query_vector else b"",
         results=tuple(
             [
-                SearchResult(
-                    result.object_id,
-                    result.rank or place,
-                    result.score if result.HasField("score") else None,
-                    struct_from_pb(result.meta, f"search_results[{place - 1}].meta")
-                    if result.HasField("meta")
-                    else None,
+                # Like `SearchResult(...)`, which takes twice as long; only a score of 0 may be none.
+                _tuple(
+                    SearchResult,
+                    (
+                        result.object_id,
+                        result.rank or place,
+                        result.score or (result.score if result.HasField("score") else None),
+                        struct_from_pb(result.meta, f"search_results[{place - 1}].meta")
+                        if result.HasField("meta")
+                        else None,
+                    ),
                 )
                 for place, result in enumerate(message.search_results, 1)
             ]
         ),
         search_meta=_optional_struct(message, "search_meta"),
         payload_filter=_optional_struct(message, "payload_filter"),
-        sort_by=tuple(SortBy(by.field, SortOrder(by.order)) for by in message.sort_by),
+        sort_by=tuple([SortBy(by.field, SortOrder(by.order)) for by in message.sort_by]),
         created_at=_created_at(message, now),
         collection=message.collection,
         fingerprint=sha256(content).digest(),

@@ -21,9 +21,9 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 HEADING = """# What was measured
 
 Made by `make bench`; each section says when and on what machine. The things compared ran one after the other, round by
-round, in changing order; a figure is the median over the rounds of the ratio within each round, its range in brackets. Rates are
-medians. What is measured is what runs: the public RPCs of a server in a process of its own, on a real mongod, every
-write acknowledged with w=majority and j=true.
+round, in changing order; a figure is the median over the rounds of the ratio within each round, its range in brackets.
+Rates are medians. What is measured is what runs: the public RPCs of a server in a process of its own, on a real mongod,
+every write acknowledged with w=majority and j=true.
 """
 PACKAGES = ("grpcio", "protobuf", "pymongo", "motor", "uvloop")
 
@@ -67,8 +67,9 @@ def _measured_on(*, quick: bool) -> str:
         f"MongoDB {version[1] if version else '?'}",
         *(f"{name} {metadata.version(name)}" for name in PACKAGES),
     ]
+    processor = models[0] if models else platform.machine()
     return (
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {len(models)} cores of {models[0] if models else platform.machine()}, "
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {len(models)} cores of {processor}, "
         f"{gib:.0f} GiB, Linux {platform.release().split('-')[0]}; {', '.join(software)}."
         + (" Quick: a quarter of the work in each round." if quick else "")
     )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 import grpc
 from grpc_reflection.v1alpha import reflection
 
+from tideline.rpc import processes
 from tideline.rpc.calls import CallsInterceptor
 from tideline.rpc.decoding import MAX_MESSAGE_BYTES
 from tideline.rpc.health import Health
@@ -26,8 +28,6 @@ OPTIONS = (
     # Somewhat more than the contract's limit, so that it is Tideline that answers, with a reason.
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES * 3 // 2),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    # Two processes on one port would share its calls silently.
-    ("grpc.so_reuseport", 0),
     # A client of a stream that is silent for minutes may ask every 10 s whether anybody is there; gRPC would hang up.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     # Calls of a burst wait to be taken up; beyond this gRPC would drop some of them, as CANCELLED and without a reason.
@@ -58,9 +58,11 @@ class Server:
         interceptors = [TelemetryInterceptor(), *protection, self._calls, ContractInterceptor(unavailable)]
         if user_keys is not None:
             interceptors.append(PseudonymInterceptor(user_keys))
-        self.grpc = grpc.aio.server(interceptors=interceptors, options=OPTIONS)
-        # The generic handlers find every method. For methods that are registered by name, too, gRPC keeps a call waiting
-        # each, and goes through all of these at every call.
+        # Two processes on one port that are not meant to be there would share its calls silently.
+        options = [*OPTIONS, ("grpc.so_reuseport", int(processes.shares_port()))]
+        self.grpc = grpc.aio.server(interceptors=interceptors, options=options)
+        # The generic handlers find every method. For methods that are registered by name, too, gRPC keeps a call
+        # waiting each, and goes through all of these at every call.
         self.grpc.add_registered_method_handlers = lambda *_: None  # type: ignore[method-assign]
         names = tuple(reflect)
         self.health = Health(self.grpc, names)
@@ -93,4 +95,7 @@ async def until_told_to_stop() -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    if processes.shares_port():
+        # Nothing ever comes in here, but it ends together with whoever has started this.
+        loop.add_reader(sys.stdin.fileno(), stop.set)
     await stop.wait()

@@ -20,15 +20,17 @@ if TYPE_CHECKING:
 class Bare:
     """A collection with the documents of the service, and with its indexes or without."""
 
-    def __init__(self, source: Collection[Document], target: Database[Document], *, indexed: bool) -> None:
+    def __init__(
+        self, source: Collection[Document], target: Database[Document], *, indexed: bool, name: str = ""
+    ) -> None:
         self._source = source
-        self.collection = target[f"{source.name}_{'indexed' if indexed else 'plain'}"]
+        self.collection = target[name or f"{source.name}_{'indexed' if indexed else 'plain'}"]
         self.collection.database.create_collection(self.collection.name)
         if indexed:
-            for name, index in source.index_information().items():
-                if name != "_id_":
+            for given, index in source.index_information().items():
+                if given != "_id_":
                     keys, options = index["key"], {key: index[key] for key in index if key not in {"key", "v", "ns"}}
-                    self.collection.create_index(keys, name=name, **options)
+                    self.collection.create_index(keys, name=given, **options)
 
     def documents(self, count: int) -> list[Document]:
         """Return documents as the service has stored them, under other ids."""

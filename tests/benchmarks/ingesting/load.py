@@ -62,7 +62,7 @@ class Client:
         async def stream(number: int) -> None:
             call = methods[number % len(methods)](iter(messages[number::streams]))
             async for answer in call:
-                answers.append(answer)  # noqa: PERF401
+                answers.append(answer)
 
         began = time.perf_counter()
         await asyncio.gather(*map(stream, range(streams)))

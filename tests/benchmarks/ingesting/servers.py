@@ -17,8 +17,9 @@ from deploy.local.service import Service
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from deploy.local.mongod import Mongod
     from pymongo.database import Database
+
+    from deploy.local.mongod import Mongod
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -72,7 +73,7 @@ class Peer:
         for _ in range(600):
             self._process.check()
             try:
-                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=1).read()  # noqa: S310
+                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=1).read()
             except OSError:
                 time.sleep(0.05)
             else:

@@ -1,7 +1,7 @@
 """What an event and a session cost the service, stage by stage: `python -m tests.benchmarks.ingesting.stages`.
 
-CPU time of one thread, in microseconds an item, of the functions that the service runs, on calls of 100 events and of 100
-sessions with 20 results; the least of many repetitions, since whatever else runs on the machine only ever adds to it.
+CPU time of one thread, in microseconds an item, of the functions that the service runs, on calls of 100 events and
+of 100 sessions with 20 results; the least of many repetitions, since whatever else runs only ever adds to it.
 `rules` is what applying the rules in the protos would cost, which `validate` is in place of.
 """
 
@@ -68,7 +68,7 @@ def of_sessions() -> Stages:
     [sent] = workload.creations(1, ITEMS)
     request, now = pb.BatchCreateSessionsRequest.FromString(sent), datetime.now(UTC)
     sessions = [_session(convert.session_from_pb(session, now)) for session in request.sessions]
-    recorded = [Recorded(True, session.session_id, "batch", 1, now) for session in sessions]  # noqa: FBT003
+    recorded = [Recorded(True, session.session_id, "batch", 1, now) for session in sessions]
     written = [documents.from_session(session, "batch", 1, now) for session in sessions]
     validate = least_us(lambda: [checks.plainly_valid_session(session) for session in sessions])
     return {

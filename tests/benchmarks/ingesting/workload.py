@@ -64,6 +64,13 @@ def pushes(session_ids: Iterator[str], calls: int, events_each: int) -> list[byt
     ]
 
 
+def first(push: bytes, count: int) -> bytes:
+    """Return a request of `PushEvents` with only its first events."""
+    request = pb.PushEventsRequest.FromString(push)
+    del request.events[count:]
+    return request.SerializeToString()
+
+
 def messages(session_ids: Iterator[str], count: int, events_each: int) -> list[bytes]:
     """Make messages of `StreamEvents`."""
     return [
