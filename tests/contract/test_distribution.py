@@ -24,6 +24,7 @@ def test_a_wheel_has_typed_stubs_next_to_every_proto(tmp_path: Path) -> None:
     )
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
+    assert "tideline/service_config.json" in names
     for proto in PROTOS:
         assert {proto, proto.replace(".proto", "_pb2.py"), proto.replace(".proto", "_pb2.pyi")} <= names
         if proto.endswith("_service.proto"):
@@ -52,6 +53,15 @@ def test_importing_the_clickstream_service_loads_nothing_heavy() -> None:
     code = (
         "import sys, clickstream_service.app, clickstream_service.cli;"
         "print(sorted({'torch', 'pymilvus', 'apscheduler', 'numpy', 'improvement_service'} & set(sys.modules)))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert ran.stdout.strip() == "[]"
+
+
+def test_a_client_needs_nothing_that_serves() -> None:
+    code = (
+        "import sys, tideline.client;"
+        "print(sorted({'structlog', 'protovalidate', 'pydantic', 'motor', 'prometheus_client'} & set(sys.modules)))"
     )
     ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert ran.stdout.strip() == "[]"

@@ -39,11 +39,12 @@ SELDOM: Final = {
     "CreateCollection": 0.2,
     "DeleteCollection": 0.05,
     "DeleteUserVectors": 0.1,
-    "EraseUser": 0.1,
+    "EraseUser": 0.02,
+    "MarkSessionIrrelevant": 0.05,
     "RunImprovement": 0.1,
     "WatchRun": 0.1,
 }
-"""How often, against the others, methods are called that make Milvus work for long."""
+"""How often, against the others, methods are called that make Milvus work for long, or leave little to work on."""
 WRITTEN: Final = {
     "clickstream": ("sessions", "session_events", "session_batches", "sessions_for_improvement", "strengths"),
     "improvement": ("search_indexes",),

@@ -23,7 +23,7 @@ VECTOR: Final = 4
 NOW: Final = int(time.time())
 
 WORDS: Final[dict[str, tuple[str, ...]]] = {
-    "session_id": ("s1", "s2", "s3", "s4", "s5", "s6"),
+    "session_id": tuple(f"s{number}" for number in range(1, 21)),
     "user_id": ("ann", "bob", "cid", "dee"),
     "user_ids": ("ann", "bob", "cid", "dee"),
     "object_id": ("a", "b", "c", "d", "e"),
