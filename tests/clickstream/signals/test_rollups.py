@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from clickstream_service.storage import mongo_rollups
 from clickstream_service.storage.database import Database as Connection
 from clickstream_service.storage.mongo_rollups import MongoRollups
 from tests.clickstream.calls import push
@@ -216,6 +217,25 @@ async def test_when_the_oplog_does_not_reach_back_far_enough_all_is_counted_agai
         await caught_up()
         assert list(contributions(database)) == ["{'s': 's1', 'e': ''}"]
         assert not database.list_collection_names(filter={"name": {"$regex": "_1$"}})
+
+
+async def test_what_takes_longer_than_a_transaction_may_is_brought_in_bit_by_bit(
+    settings: Settings,
+    clock: Clock,
+    database: Documents,
+    caught_up: CaughtUp,
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mongo_rollups, "FOLD_S", 0.0)
+    async with serving(settings.model_copy(update={"signal_delay": timedelta(seconds=1)}), clock) as service:
+        for part in range(2):
+            await asyncio.gather(*(searched(service, f"s{part}/{number}", click("c")) for number in range(40)))
+            await caught_up()
+        followed = rollups(database)
+        assert len(contributions(database)) == 80
+        await count_again(connection, settings)
+        assert rollups(database) == followed
 
 
 async def test_another_setting_of_segments_has_all_counted_again(
