@@ -6,7 +6,7 @@ import asyncio
 import time
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
@@ -24,6 +24,8 @@ from tideline.clickstream.v1.feedback_service_pb2_grpc import FeedbackServiceStu
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+
+    from pymongo import MongoClient
 
     from tests.observability.conftest import Samples, Told
 
@@ -145,3 +147,22 @@ async def test_what_waits_shows_how_long_it_does(mongo_uri: str, database_name: 
         held = await until(port, lambda samples: value(samples, "tideline_clickstream_oldest_lease_seconds") > 0)
         assert value(held, "tideline_clickstream_leased_users") == 1
         assert value(held, "tideline_clickstream_oldest_pending_seconds") > 0
+
+
+async def test_what_is_asked_of_the_database_for_gauges_comes_from_indexes(
+    mongo_uri: str, database_name: str, mongo_client: MongoClient[dict[str, Any]]
+) -> None:
+    asked = ("user_leases", "sessions_for_improvement", "rollup_state")
+    database = mongo_client[database_name]
+    async with serving(mongo_uri, database_name) as (_, port):
+        await until(port, lambda samples: "tideline_clickstream_rollup_lag_seconds" in samples)
+        database.command("profile", 2)
+        await asyncio.to_thread(scrape, port)
+        database.command("profile", 0)
+        plans = {
+            (operation["ns"].partition(".")[2], operation["planSummary"].split()[0])
+            for operation in database["system.profile"].find({"planSummary": {"$exists": True}})
+            if operation["ns"].partition(".")[2] in asked
+        }
+    assert {collection for collection, _ in plans} == set(asked)
+    assert {plan for _, plan in plans} <= {"IXSCAN", "COUNT_SCAN", "IDHACK"}
