@@ -6,7 +6,7 @@ PROTOS := $(shell find protos -name '*.proto')
 DATA ?=
 ARGS ?=
 
-.PHONY: help demo stack test quality growth faults fuzz lint format docs clean release-contract
+.PHONY: help demo stack test quality bench growth faults fuzz lint format docs clean release-contract
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
