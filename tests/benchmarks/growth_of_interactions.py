@@ -197,7 +197,9 @@ class Run:
             if each.get("docsExamined") and not (
                 collection.startswith(("rollup", "propensities", "strengths")) or of_user
             ):
-                self.size.astray.append(f"{name}: {collection}")
+                self.size.astray.append(
+                    f"{name}: {collection} by {each.get('planSummary')}, {str(each['command'])[:200]}"
+                )
 
     def _compare_with_the_truth(self, found: propensity_pb.Propensities) -> None:
         errors = [abs(each.examination * each.rank - 1) for each in found.ranks[:10]]
