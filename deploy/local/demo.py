@@ -39,7 +39,7 @@ REPEATS = 2
 
 async def demonstrate(stack: Stack, arm: Arm, people: World, console: Console) -> None:
     """Run the loop once and print what it did."""
-    async with Client(stack.clickstream.address, stack.improvement.address) as client:
+    async with Client(stack.clickstream.address, stack.improvement.address, stack.access) as client:
         experiment = Experiment(client, people)
         with console.status(f"writing {len(people.items):,} items with their vectors"):
             await client.create_collection(arm.collection, people)
@@ -92,6 +92,7 @@ def main() -> None:
     arguments.add_argument("--data", type=Path, help="a folder with other people: world.json and vectors.npz")
     arguments.add_argument("--keep", action="store_true", help="leave everything running until Ctrl-C")
     arguments.add_argument("--milvus", choices=[LITE, SERVER], default=LITE, help="Milvus Lite, or a Milvus server")
+    arguments.add_argument("--secure", action="store_true", help="TLS and API keys, with a throwaway CA")
     chosen = arguments.parse_args()
     stop_on_sigterm()
     console = Console()
@@ -107,7 +108,7 @@ def main() -> None:
     )
     try:
         with tempfile.TemporaryDirectory(prefix="tideline-demo-") as folder, ExitStack() as running:
-            stack = Stack.from_environment(Path(folder), chosen.milvus)
+            stack = Stack.from_environment(Path(folder), chosen.milvus, secure=chosen.secure)
             with console.status("starting MongoDB, Milvus and both services"):
                 running.enter_context(stack)
             asyncio.run(demonstrate(stack, arm, people, console))

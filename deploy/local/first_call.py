@@ -34,17 +34,21 @@ def first_calls(stack: Stack, collection: str, world: World, user: User, user_id
         [
             f"The stack is up until Ctrl-C:\n{addresses}",
             f"Search for “{world.queries[query]}” as {user_id}:",
-            _curl(stack.improvement.address, "tideline.improvement.v1.SearchService/Search", search),
+            _curl(stack, stack.improvement.address, "tideline.improvement.v1.SearchService/Search", search),
             "Record a session:",
-            _curl(stack.clickstream.address, "tideline.clickstream.v1.SessionService/CreateSession", session),
+            _curl(stack, stack.clickstream.address, "tideline.clickstream.v1.SessionService/CreateSession", session),
         ]
     )
 
 
-def _curl(address: str, method: str, request: Path | dict[str, object]) -> str:
+def _curl(stack: Stack, address: str, method: str, request: Path | dict[str, object]) -> str:
     data = json.dumps(request, ensure_ascii=False) if isinstance(request, dict) else f"@{request}"
+    scheme, flags = "http", "--http2-prior-knowledge"
+    if (secured := stack.protection) is not None:
+        scheme = "https"
+        flags = f'--cacert {secured.ca} \\\n  --header "Authorization: Bearer $(cat {secured.admin})"'
     return (
-        ".venv/bin/buf curl --schema protos --protocol grpc --http2-prior-knowledge \\\n"
+        f".venv/bin/buf curl --schema protos --protocol grpc {flags} \\\n"
         f"  --data {shlex.quote(data)} \\\n"
-        f"  http://{address}/{method}"
+        f"  {scheme}://{address}/{method}"
     )
