@@ -28,7 +28,7 @@ $(VENV)/.stubs: $(VENV)/.installed $(PROTOS)
 	.venv-milvus/bin/python -m pip install --quiet --disable-pip-version-check --no-deps milvus==2.3.5
 	touch $@
 
-demo: $(VENV)/.stubs  ## The whole loop on this machine: search, click, learn, search again (DATA=DIR for other people, ARGS=--keep)
+demo: $(VENV)/.stubs  ## The whole loop on this machine: search, click, learn, search again (DATA=DIR for other people, ARGS=--keep, --secure)
 	$(BIN)/python -m deploy.local.demo $(if $(DATA),--data $(DATA)) $(ARGS)
 
 stack: $(VENV)/.stubs  ## All of it on this machine until Ctrl-C (ARGS=--secure: with TLS and keys)
