@@ -211,7 +211,7 @@ def many(database: Mongo, users: int) -> None:
 async def test_a_change_of_keys_that_is_killed_is_carried_on_by_the_next(
     settings: Settings, clock: Clock, database: Mongo, tmp_path: Path, rekeyed: Rekeyed
 ) -> None:
-    users = 1_500
+    users = 800
     async with serving_privately(settings, clock):
         pass
     many(database, users)
