@@ -33,7 +33,7 @@ refused 3 INVALID_FIELD tideline.dev session_id
 """What every client says: a session created, an event streamed twice, the session read, a search, and a call with an
 empty id refused with code 3 (INVALID_ARGUMENT), whose reason and field it has unpacked."""
 
-# One stack for all languages, also where the tests are shared out to several processes.
+# One stack for all languages where tests are shared out by group; else one for each process that has any of them.
 pytestmark = pytest.mark.xdist_group("polyglot")
 
 
