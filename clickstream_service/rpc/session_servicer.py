@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from clickstream_service.rpc import convert, cursors, outcomes
-from clickstream_service.rpc.in_order import in_order
+from clickstream_service.rpc.in_order import Budget, in_order
 from tideline.clickstream.v1 import session_service_pb2 as pb
 from tideline.clickstream.v1.session_service_pb2_grpc import SessionServiceServicer
 
@@ -25,6 +25,8 @@ EVENTS: Final = 1_000
 SESSIONS: Final = 100
 READ_AHEAD: Final = 64
 READ_AHEAD_BYTES: Final = 8 * 1024 * 1024
+READ_AHEAD_OF_ALL: Final = 256 * 1024 * 1024
+"""The same for all streams together, beyond one message each."""
 
 
 class SessionServicer(SessionServiceServicer):
@@ -37,6 +39,7 @@ class SessionServicer(SessionServiceServicer):
         self._events = events
         self._strengths = strengths
         self._now = now
+        self._ahead = Budget(READ_AHEAD_OF_ALL)
 
     async def CreateSession(self, request: pb.CreateSessionRequest, context: Context) -> pb.CreateSessionResponse:
         session = await self._sessions.create(convert.session_from_pb(request.session, self._now()))
@@ -94,7 +97,9 @@ class SessionServicer(SessionServiceServicer):
     async def StreamEvents(
         self, request_iterator: AsyncIterator[pb.StreamEventsRequest], context: Context
     ) -> AsyncIterator[pb.StreamEventsResponse]:
-        answers = in_order(request_iterator, self._take, ahead=READ_AHEAD, ahead_bytes=READ_AHEAD_BYTES)
+        answers = in_order(
+            request_iterator, self._take, ahead=READ_AHEAD, ahead_bytes=READ_AHEAD_BYTES, shared=self._ahead
+        )
         async for answer in answers:
             yield answer
 

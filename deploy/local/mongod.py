@@ -38,12 +38,15 @@ class Mongod:
     The same folder can be started again later, on whatever port is free by then.
     """
 
-    def __init__(self, folder: Path, *, cache_gb: float = 0.25, patience: float = 60.0) -> None:
-        """Start and wait until the node is primary; `patience` is in seconds. Raises `StartFailed`."""
+    def __init__(self, folder: Path, *, cache_gb: float = 0.25, patience: float = 60.0, port: int = 0) -> None:
+        """Start and wait until the node is primary, on a free port unless one is given; `patience` is in seconds.
+
+        Raises `StartFailed`.
+        """
         data = folder / "mongo"
         data.mkdir(parents=True, exist_ok=True)
         for attempts_left in reversed(range(ATTEMPTS)):
-            self.port = free_port()
+            self.port = port or free_port()
             self._process = Process(mongod_command(data, self.port, cache_gb), folder / "mongod.log")
             try:
                 self._become_primary(time.monotonic() + patience)

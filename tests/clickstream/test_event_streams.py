@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from clickstream_service.rpc.in_order import in_order
+from clickstream_service.rpc.in_order import Budget, in_order
 from tests.clickstream.calls import create
 from tests.clickstream.conftest import serving
 from tests.clickstream.samples import a_session, an_event
@@ -152,7 +152,7 @@ async def test_reading_ahead_is_bounded_by_count_and_by_size() -> None:
     for nbytes, most in ((1, 8), (600, 1), (5000, 1)):
         taken = 0
         go_on.clear()
-        stream = in_order(requests(nbytes), answer, ahead=8, ahead_bytes=1000)
+        stream = in_order(requests(nbytes), answer, ahead=8, ahead_bytes=1000, shared=Budget(1_000_000))
         first = asyncio.ensure_future(anext(stream))
         for _ in range(50):
             await asyncio.sleep(0)
@@ -160,6 +160,31 @@ async def test_reading_ahead_is_bounded_by_count_and_by_size() -> None:
         assert taken == most + 1
         go_on.set()
         assert [await first, *[sequence async for sequence in stream]] == list(range(100))
+
+
+async def test_streams_of_clients_that_do_not_read_have_no_more_ahead_than_the_server_can_hold() -> None:
+    taken: list[int] = []
+
+    async def requests(stream: int) -> AsyncIterator[pb.StreamEventsRequest]:
+        for _ in range(100):
+            taken.append(stream)
+            yield message(1, "s")
+
+    async def answer(request: pb.StreamEventsRequest) -> int:
+        return request.sequence
+
+    shared = Budget(3_000)
+    streams = [in_order(requests(number), answer, ahead=8, ahead_bytes=1000, shared=shared) for number in range(20)]
+    for stream in streams:
+        await anext(stream)
+    for _ in range(200):
+        await asyncio.sleep(0)
+    # Each has one in hand and one that waits for room, whatever the others do.
+    assert shared.used <= 3_000 + 20 * 125
+    assert len(taken) <= 24 + 3 * 20
+    for stream in streams:
+        await stream.aclose()  # type: ignore[attr-defined]
+    assert shared.used == 0
 
 
 async def test_leaving_a_stream_leaves_no_work_behind() -> None:
@@ -179,7 +204,7 @@ async def test_leaving_a_stream_leaves_no_work_behind() -> None:
             await asyncio.Event().wait()
         return request.sequence
 
-    stream = in_order(requests(), answer, ahead=8, ahead_bytes=1000)
+    stream = in_order(requests(), answer, ahead=8, ahead_bytes=1000, shared=Budget(1_000_000))
     assert await anext(stream) == 0
     await all_started.wait()
     await stream.aclose()  # type: ignore[attr-defined]

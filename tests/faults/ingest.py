@@ -80,7 +80,9 @@ class Writer:
                     await call(SessionServiceStub(channel), argument)
             except (grpc.aio.AioRpcError, TimeoutError) as error:
                 code = error.code() if isinstance(error, grpc.aio.AioRpcError) else grpc.StatusCode.DEADLINE_EXCEEDED
-                if code not in REPEATABLE:
+                # What gRPC says when it was about to send as the stream ended, whatever the server said.
+                sending = isinstance(error, grpc.aio.AioRpcError) and error.details() == "Internal error from Core"
+                if code not in REPEATABLE and not sending:
                     self.progress.unexpected.append(repr(error))
                     raise
                 self.progress.broken += 1
