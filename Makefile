@@ -6,7 +6,7 @@ PROTOS := $(shell find protos -name '*.proto')
 DATA ?=
 ARGS ?=
 
-.PHONY: help demo stack test quality bench growth faults fuzz lint format docs clean release-contract
+.PHONY: help demo stack test quality bench growth faults faults-long fuzz lint format docs clean release-contract
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
@@ -47,8 +47,11 @@ growth: $(VENV)/.stubs  ## What it costs when there is ten times as much: 0.5 an
 bench: $(VENV)/.stubs .venv-milvus/.installed  ## Everything beside what it could be at best, into tests/benchmarks/RESULTS.md (QUICK=1, SECTION=ingest)
 	$(BIN)/python -m tests.benchmarks.bench $(if $(QUICK),--quick) $(if $(SECTION),--section $(SECTION)) $(ARGS)
 
-faults: $(VENV)/.stubs .venv-milvus/.installed  ## Workers killed at random over a backlog
+faults: $(VENV)/.stubs .venv-milvus/.installed  ## Processes killed and stopped, networks cut, disks full
 	$(BIN)/python -m pytest tests/faults $(ARGS)
+
+faults-long: $(VENV)/.stubs  ## The same for long: 5 million events, 100 kills (ARGS='--seconds 1800')
+	$(BIN)/python -m tests.faults.long $(ARGS)
 
 fuzz: $(VENV)/.stubs  ## 100,000 mutated requests over every RPC (ARGS='--count 5000 --seed 2')
 	$(BIN)/python -m tests.faults.fuzz $(ARGS)

@@ -64,7 +64,7 @@ async def run(streams: int) -> Sequence[str]:
         ]
         seen, since = -1, time.monotonic()
         while time.monotonic() - since < SETTLED_S:
-            if sent[0] != seen:
+            if sent[0] != seen or not sent[0]:
                 seen, since = sent[0], time.monotonic()
             await asyncio.sleep(0.5)
         took = time.monotonic() - began - SETTLED_S
