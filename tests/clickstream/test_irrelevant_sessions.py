@@ -48,7 +48,8 @@ async def test_of_many_who_mark_a_session_at_once_one_gives_the_reason(sessions:
 
 
 async def test_an_unknown_session_is_not_found(sessions: SessionServiceAsyncStub) -> None:
-    assert await refusal(mark(sessions, "s1", "")) == Refusal(grpc.StatusCode.NOT_FOUND, "SESSION_NOT_FOUND", "session_id")
+    not_found = Refusal(grpc.StatusCode.NOT_FOUND, "SESSION_NOT_FOUND", "session_id")
+    assert await refusal(mark(sessions, "s1", "")) == not_found
 
 
 async def test_a_reason_that_is_too_long_is_refused(sessions: SessionServiceAsyncStub) -> None:
