@@ -1,7 +1,7 @@
 """Everything side by side: `python -m tests.benchmarks.bench [--quick] [--section NAME]`; see RESULTS.md.
 
-A section is a module in `sections` with an `async def tables(bench: Bench) -> list[Table]`. What is written in
-NAME.md next to it goes under its tables.
+A section is a module in `sections` with an `async def tables(bench: Bench)` that returns a list of `Table`, or yields
+one after the other. What is written in NAME.md next to it goes under its tables.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ import importlib
 import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.benchmarks import results
 from tests.benchmarks.harness import Bench
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from tests.benchmarks.harness import Table
 
 SECTIONS = Path(__file__).with_name("sections")
 
@@ -34,15 +37,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     short = False
     for name in arguments.section or names:
         began = time.monotonic()
-        module = importlib.import_module(f"tests.benchmarks.sections.{name}")
-        with tempfile.TemporaryDirectory() as folder:
-            tables = asyncio.run(module.tables(Bench(arguments.quick, Path(folder))))
-        notes = SECTIONS / f"{name}.md"
-        text = notes.read_text() if notes.exists() else ""
-        print(results.write(name, tables, text, quick=arguments.quick, path=arguments.out))  # noqa: T201
+        tables = asyncio.run(_measured(name, quick=arguments.quick, out=arguments.out))
+        print(results.read(name, arguments.out))  # noqa: T201
         print(f"({name} took {time.monotonic() - began:.0f} s)", file=sys.stderr)  # noqa: T201
         short |= any(row.met is False for table in tables for row in table.rows)
     return 1 if short else 0
+
+
+async def _measured(name: str, *, quick: bool, out: Path) -> list[Table]:
+    module = importlib.import_module(f"tests.benchmarks.sections.{name}")
+    notes = SECTIONS / f"{name}.md"
+    text = notes.read_text() if notes.exists() else ""
+    tables: list[Table] = []
+    with tempfile.TemporaryDirectory() as folder:
+        async for table in _tables(module, Bench(quick, Path(folder))):
+            tables.append(table)
+            # Bit by bit: what was measured is not lost when something after it fails.
+            results.write(name, tables, text, quick=quick, path=out)
+    return tables
+
+
+async def _tables(module: Any, bench: Bench) -> AsyncIterator[Table]:
+    found = module.tables(bench)
+    if isinstance(found, AsyncIterator):
+        async for table in found:
+            yield table
+    else:
+        for table in await found:
+            yield table
 
 
 if __name__ == "__main__":

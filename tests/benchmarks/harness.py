@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -83,8 +84,9 @@ class Ratio:
         return f"{self.median:.2f} ({min(self.each):.2f}-{max(self.each):.2f})"
 
     def row(self, figure: str, at_least: float, aim: float | str, behind: str) -> Row:
-        """Return the line for a table."""
-        return Row(figure, str(self), str(at_least), str(aim), behind, self.median >= at_least)
+        """Return the line for a table; nothing is asked for when `at_least` is 0."""
+        asked = str(at_least) if at_least else ""
+        return Row(figure, str(self), asked, str(aim), behind, self.median >= at_least if asked else None)
 
     def at_most(self, figure: str, most: float, aim: float, behind: str) -> Row:
         """Return the line of something that is to be small."""
@@ -99,6 +101,7 @@ async def interleaved(measures: Mapping[str, Measure], rounds: int) -> Rounds:
     found = Rounds({name: [] for name in names})
     for number in range(rounds):
         turn = number % len(names)
+        print(f"round {number + 1} of {rounds}: {', '.join(names)}", file=sys.stderr)  # noqa: T201
         for name in names[turn:] + names[:turn]:
             found.values[name].append(await measures[name]())
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import subprocess
@@ -28,8 +29,13 @@ every write acknowledged with w=majority and j=true.
 PACKAGES = ("grpcio", "protobuf", "pymongo", "motor", "uvloop")
 
 
-def write(section: str, tables: Sequence[Table], notes: str, *, quick: bool, path: Path = RESULTS) -> str:
-    """Put what was measured in the place of what the section had before; returns the part of this section."""
+def read(section: str, path: Path = RESULTS) -> str:
+    """Return the part of a section."""
+    return _parts(path.read_text())[section]
+
+
+def write(section: str, tables: Sequence[Table], notes: str, *, quick: bool, path: Path = RESULTS) -> None:
+    """Put what was measured in the place of what the section had before."""
     part = f"## {section.capitalize()}\n\n{_measured_on(quick=quick)}\n"
     for table in tables:
         part += f"\n### {table.title}\n\n"
@@ -42,7 +48,6 @@ def write(section: str, tables: Sequence[Table], notes: str, *, quick: bool, pat
     parts = _parts(path.read_text()) if path.exists() else {}
     parts[section] = part
     path.write_text(HEADING + "".join(f"\n<!-- {name} -->\n\n{parts[name]}" for name in sorted(parts)))
-    return part
 
 
 def _parts(text: str) -> dict[str, str]:
@@ -70,6 +75,7 @@ def _measured_on(*, quick: bool) -> str:
     processor = models[0] if models else platform.machine()
     return (
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {len(models)} cores of {processor}, "
-        f"{gib:.0f} GiB, Linux {platform.release().split('-')[0]}; {', '.join(software)}."
+        f"{gib:.0f} GiB, load {os.getloadavg()[1]:.0f}, Linux {platform.release().split('-')[0]}; "
+        f"{', '.join(software)}."
         + (" Quick: a quarter of the work in each round." if quick else "")
     )
