@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import improvement_service.app
 from improvement_service.feedback.client import ClickstreamClient
-from tests.improvement.cycle.loop import OBJECTS, Loop
+from tests.faults.backlog import until
+from tests.improvement.cycle.loop import OBJECTS, Loop, working
 from tideline.improvement.v1 import improvement_service_pb2 as pb
 
 if TYPE_CHECKING:
@@ -112,3 +114,18 @@ async def test_a_worker_whose_lease_was_taken_over_before_it_writes_writes_nothi
     assert run.users == pb.UserCounts(leased=1, lost=1)
     assert not store.reached.is_set()
     assert await loop.personal("ann") == {}
+
+
+@pytest.mark.parametrize("loop", [{"chunk_users": 1}], indirect=True)
+async def test_a_worker_that_is_stopped_in_the_middle_gives_back_all_users_those_it_had_not_read_among_them(
+    loop: Loop, store: GatedStore, leases: Leases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(improvement_service.app, "SETTLING", timedelta(milliseconds=100))
+    for number in range(40):
+        await loop.record(f"user {number}", OBJECTS[1])
+    store.gate.clear()
+    async with working(loop.settings.model_copy(update={"worker": "w2"}), store) as worker:
+        await worker.start()
+        await until(lambda: leases.count_documents({"owner": "w2"}) >= 10)
+    assert leases.count_documents({"owner": {"$exists": True}}) == 0
+    assert (await loop.worker.run()).users == pb.UserCounts(leased=40, settled=40)
