@@ -137,7 +137,10 @@ class Following:
             await in_transaction(
                 self._database, self._fold_in(some, changes if is_last else None), retry_duplicates=True
             )
-        except _TooLong:
+        except (_TooLong, OperationFailure):
+            # Its end may have come at the commit, too.
+            if len(some) <= 1:
+                raise
             self._at_once = max(len(some) // 4, 1)
             return False
         took = time.monotonic() - began
