@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 STREAMS_A_CHANNEL = 100
 MESSAGES = 5
 EVENTS_A_MESSAGE = 2
-SETTLED_S = 5.0
+LOOKED_AT_EVERY_S = 0.5
+QUIET_LOOKS = 10
 
 
 def memory_mb(pid: int, what: str = "VmRSS") -> float:
@@ -62,12 +63,12 @@ async def run(streams: int) -> Sequence[str]:
             asyncio.create_task(push(SessionServiceStub(channels[n // STREAMS_A_CHANNEL]), f"s{n}", sent))
             for n in range(streams)
         ]
-        seen, since = -1, time.monotonic()
-        while time.monotonic() - since < SETTLED_S:
-            if sent[0] != seen or not sent[0]:
-                seen, since = sent[0], time.monotonic()
-            await asyncio.sleep(0.5)
-        took = time.monotonic() - began - SETTLED_S
+        seen, quiet = -1, 0
+        while quiet < QUIET_LOOKS:
+            quiet = quiet + 1 if sent[0] == seen and sent[0] else 0
+            seen = sent[0]
+            await asyncio.sleep(LOOKED_AT_EVERY_S)
+        took = time.monotonic() - began - QUIET_LOOKS * LOOKED_AT_EVERY_S
         after, peak = memory_mb(service.process.pid), memory_mb(service.process.pid, "VmHWM")
         for task in tasks:
             task.cancel()
