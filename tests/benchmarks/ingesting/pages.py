@@ -34,11 +34,12 @@ class Pages:
 
     async def through_service(self) -> float:
         """Return sessions a second, read by one reader after the other page."""
+        batch = self._open_batch()
         [method, *_] = self._client.unary("/tideline.clickstream.v1.BatchService/GetBatchSessions")
         after = sessions = 0
         began = time.perf_counter()
         while True:
-            request = pb.GetBatchSessionsRequest(after_number=after, limit=self._at_once)
+            request = pb.GetBatchSessionsRequest(batch_id=batch, after_number=after, limit=self._at_once)
             page = pb.GetBatchSessionsResponse.FromString(await method(request.SerializeToString()))
             if not page.sessions:
                 break
@@ -50,12 +51,11 @@ class Pages:
 
     async def bare(self) -> float:
         """Return the same for two queries a page: the sessions by number, and all of their events."""
-        batch = self._database.session_batches.find_one({"state": "open"})
-        assert batch is not None
+        batch = self._open_batch()
         after = sessions = 0
         began = time.perf_counter()
         while True:
-            found = self._database.sessions.find({"batch_id": batch["_id"], "session_number": {"$gt": after}})
+            found = self._database.sessions.find({"batch_id": batch, "session_number": {"$gt": after}})
             page = list(found.sort("session_number", 1).limit(self._at_once))
             if not page:
                 break
@@ -67,3 +67,8 @@ class Pages:
             )
             after, sessions = page[-1]["session_number"], sessions + len(page)
         return sessions / (time.perf_counter() - began)
+
+    def _open_batch(self) -> str:
+        batch = self._database.session_batches.find_one({"state": "open"})
+        assert batch is not None
+        return str(batch["_id"])
