@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from clickstream_service.storage.database import Database as Connection
     from tests.clickstream.conftest import Clock
 
-MANY = 12_000
+MANY = 6_000
 LOCK = timedelta(seconds=1)
 THEN = datetime(2026, 3, 1, tzinfo=UTC)
 
