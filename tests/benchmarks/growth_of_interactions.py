@@ -184,22 +184,15 @@ class Run:
                 _say(f"    {name:48}{self.size.questions[name]:10,.1f} ms  {self.size.read[name]:>9,} documents read")
 
     def _note(self, name: str, operations: Sequence[dict[str, Any]]) -> None:
-        """Take down what a question has read; the follower of the rollups and the monitors go on meanwhile."""
-        asked = [each for each in operations if each["op"] in ("query", "command", "getmore")]
-        asked = [
-            each for each in asked if not {"$changeStream", "collectionless"} & set(str(each["command"]).split("'"))
-        ]
-        self.size.read[name] = sum(each.get("docsExamined", 0) for each in asked)
+        """Take down what a question has read; what goes on in the background is in the profile, too."""
+        asked = [each for each in operations if each.get("docsExamined")]
+        self.size.read[name] = sum(each["docsExamined"] for each in asked)
         for each in asked:
-            collection = each["ns"].removeprefix(f"{DATABASE}.")
-            scan = "COLLSCAN" in each.get("planSummary", "")
-            of_user = "consumed" in name and collection in ("session_events", "sessions") and not scan
-            if each.get("docsExamined") and not (
-                collection.startswith(("rollup", "propensities", "strengths")) or of_user
-            ):
-                self.size.astray.append(
-                    f"{name}: {collection} by {each.get('planSummary')}, {str(each['command'])[:200]}"
-                )
+            collection, plan = each["ns"].removeprefix(f"{DATABASE}."), each.get("planSummary", "")
+            # What a user has consumed is found among this user's events, which an index has together.
+            of_user = "Consumed" in name and "user_id" in plan
+            if collection in RECORDED and not of_user:
+                self.size.astray.append(f"{name}: {collection} by {plan}")
 
     def _compare_with_the_truth(self, found: propensity_pb.Propensities) -> None:
         errors = [abs(each.examination * each.rank - 1) for each in found.ranks[:10]]
