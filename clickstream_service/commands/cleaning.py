@@ -64,7 +64,7 @@ async def _clean(action: str, since_days: int, by: str) -> None:
     from clickstream_service.storage.mongo_noise import MongoNoise  # noqa: PLC0415
 
     settings = Settings()
-    database = Database(str(settings.mongo_uri), settings.mongo_database, settings.mongo_patience)
+    database = Database(str(settings.mongo_uri), settings.of_tenant(settings.mongo_database), settings.mongo_patience)
     try:
         await indexes.ensure(database)
         cleaner = Cleaner(MongoNoise(database, MongoFeedback(database).requeue_in), settings.noise, utc_now)

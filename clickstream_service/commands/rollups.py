@@ -49,7 +49,7 @@ async def _rebuild() -> int | None:
     from clickstream_service.strengths import StrengthVersions  # noqa: PLC0415
 
     settings = Settings()
-    database = Database(str(settings.mongo_uri), settings.mongo_database, settings.mongo_patience)
+    database = Database(str(settings.mongo_uri), settings.of_tenant(settings.mongo_database), settings.mongo_patience)
     try:
         await indexes.ensure(database)
         strengths = StrengthVersions(MongoStrengths(database), settings.strengths_max_age, utc_now)
