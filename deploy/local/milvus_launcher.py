@@ -7,6 +7,7 @@ of the server as a second process, and a tether holds one process only: so this 
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,8 @@ def main() -> None:
     etcd.write_text(ETCD.format(folder=folder, etcd_port=etcd_port, peer_port=peer_port), encoding="utf-8")
     os.environ["ETCD_CONFIG_PATH"] = str(etcd)
 
+    # Ports of one that was killed a moment ago can be taken again, which the package does not ask for.
+    MilvusServerConfig.try_bind_port = _bind
     config = MilvusServerConfig(data_dir=str(folder), proxy_port=port, etcd_port=etcd_port)
     for part in PARTS:
         config.set(f"{part}.ip", "127.0.0.1")
@@ -50,6 +53,18 @@ def main() -> None:
     server.webservice_port = health_port
     subprocess.Popen = _become  # type: ignore[assignment, misc]
     server.start()
+
+
+def _bind(_: object, port: int) -> socket.socket | None:
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind(("127.0.0.1", port))
+        listening.listen()
+    except OSError:
+        listening.close()
+        return None
+    return listening
 
 
 def _become(command: list[str], *, env: dict[str, str], **_: object) -> NoReturn:

@@ -27,29 +27,46 @@ class MilvusServer:
 
     def __init__(self, folder: Path, *, patience: float = 120.0) -> None:
         """Start and wait until it is healthy, at most `patience` seconds. Raises `StartFailed`."""
-        command = milvus_server_command()
-        if command is None:
-            raise StartFailed("no milvus-server: run `make test` once, or set TIDELINE_MILVUS_SERVER")
-        python = command.with_name("python")
+        self._folder = folder
+        self._patience = patience
+        self._ended = False
         for attempts_left in reversed(range(ATTEMPTS)):
-            ports = [free_port() for _ in range(4)]
-            self._port, self._health_port = ports[:2]
-            launch = [str(python), str(LAUNCHER), str(folder.resolve() / "milvus"), *map(str, ports)]
-            self._process = Process(launch, folder / "milvus.log")
+            self._ports = [free_port() for _ in range(4)]
             try:
-                self._wait(time.monotonic() + patience)
-            except BaseException as failure:
-                ended = not self._process.running()
-                self._process.kill()
+                self.start()
+            except StartFailed:
                 # Only one that ended by itself may have lost a port to somebody else.
-                if not (isinstance(failure, StartFailed) and ended) or not attempts_left:
+                if not self._ended or not attempts_left:
                     raise
             else:
                 return
 
+    def start(self) -> None:
+        """Start, again if it was killed, on the same ports and with the data there were. Raises `StartFailed`."""
+        command = milvus_server_command()
+        if command is None:
+            raise StartFailed("no milvus-server: run `make test` once, or set TIDELINE_MILVUS_SERVER")
+        self._ended = False
+        data = str(self._folder.resolve() / "milvus")
+        launch = [str(command.with_name("python")), str(LAUNCHER), data, *map(str, self._ports)]
+        self._process = Process(launch, self._folder / "milvus.log")
+        try:
+            self._wait(time.monotonic() + self._patience)
+        except BaseException:
+            self._ended = not self._process.running()
+            self._process.kill()
+            raise
+
+    def running(self) -> bool:
+        return self._process.running()
+
+    def kill(self) -> None:
+        """End at once, as a power cut would."""
+        self._process.kill()
+
     @property
     def uri(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://127.0.0.1:{self._ports[0]}"
 
     @property
     def pid(self) -> int:
@@ -69,7 +86,7 @@ class MilvusServer:
         while time.monotonic() < deadline:
             self._process.check()
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self._health_port}/healthz", timeout=5) as answer:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self._ports[1]}/healthz", timeout=5) as answer:
                     if answer.status == 200:
                         return
             except (urllib.error.URLError, ConnectionError, TimeoutError):

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from deploy.local.client import Client
-from deploy.local.milvus_server import milvus_server_command
+from deploy.local.milvus_server import MilvusServer, milvus_server_command
 from deploy.local.service import Service
-from deploy.local.stack import SERVER, Stack
+from deploy.local.stack import Stack
 from tests.faults.backlog import SESSIONS_A_USER, Queue, a_backlog, a_world, personal_rows, until
 from tideline.clickstream.v1 import feedback_service_pb2, feedback_service_pb2_grpc
 from tideline.improvement.v1 import improvement_service_pb2
@@ -43,8 +43,11 @@ LEARNING = {
     "CHUNK_USERS": "25",
     "FEEDBACK_LEASE": "2",
     "DEVICE": "cpu",
+    "MILVUS_PATIENCE": "5",
 }
-RECORDING = {"FEEDBACK_MAX_ATTEMPTS": "1000"}
+RECORDING = {"FEEDBACK_MAX_ATTEMPTS": "1000", "FEEDBACK_MAX_FAILURES": "1000", "FEEDBACK_BACKOFF": "0.5"}
+HELD_UP_S = 8
+"""How long the vector database is held up: longer than the workers wait for it."""
 
 
 @pytest.fixture(scope="module")
@@ -53,18 +56,25 @@ def database() -> str:
 
 
 @pytest.fixture(scope="module")
+def milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
+    if milvus_server_command() is None:
+        pytest.skip("no milvus-server: `make test` installs one, TIDELINE_MILVUS_SERVER names another")
+    with MilvusServer(tmp_path_factory.mktemp("milvus")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
 def stack(
     mongo_uri: str,
     mongo_client: MongoClient[dict[str, Any]],
+    milvus: MilvusServer,
     database: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Stack]:
-    if not os.environ.get("TIDELINE_MILVUS_URI") and milvus_server_command() is None:
-        pytest.skip("no milvus-server: `make test` installs one, TIDELINE_MILVUS_SERVER names another")
     with Stack(
         tmp_path_factory.mktemp("two_workers"),
         mongo_uri=mongo_uri,
-        milvus=os.environ.get("TIDELINE_MILVUS_URI") or SERVER,
+        milvus=milvus.uri,
         database=database,
         clickstream_settings=RECORDING,
         improvement_settings=LEARNING,
@@ -146,7 +156,7 @@ async def test_two_workers_that_are_killed_all_the_time_settle_each_session_once
             workers[number].kill()
             kills += 1
             restarts[number] = asyncio.create_task(asyncio.to_thread(workers[number].start))
-            restarts[number].add_done_callback(lambda _, number=number: restarts.pop(number))
+            restarts[number].add_done_callback(lambda _, number=number: restarts.pop(number))  # type: ignore[misc]
         await asyncio.sleep(0.02)
     await asyncio.gather(*restarts.values())
 
@@ -196,6 +206,45 @@ async def test_a_worker_that_was_stopped_for_longer_than_its_leases_is_refused_a
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await feedback.SettleFeedback(feedback_service_pb2.SettleFeedbackRequest(lease=held[0]))
     assert status.reason_of(refused.value) == "LEASE_LOST"
+
+
+@pytest.mark.parametrize("fault", ["killed", "held up"])
+async def test_a_vector_database_that_is_killed_or_held_up_in_the_middle_of_runs_costs_no_session_and_no_vector(
+    fault: str,
+    client: Client,
+    milvus: MilvusServer,
+    workers: list[Service],
+    queue: Queue,
+    world: World,
+    collection: str,
+    personal: Personal,
+) -> None:
+    assert len(workers) == 2
+    prefix = f"{fault} under "
+    async with learning_later(client):
+        await client.record(a_backlog(collection, world, FEWER_USERS, prefix), lambda _: None)
+    before = queue.settled()
+    await until(lambda: queue.settled() > before + FEWER_USERS // 2)
+    if fault == "killed":
+        milvus.kill()
+    else:
+        os.kill(milvus.pid, signal.SIGSTOP)
+        await asyncio.sleep(HELD_UP_S)
+        os.kill(milvus.pid, signal.SIGCONT)
+    while queue.waits():
+        # One that was held up for longer than its session in etcd lasts ends itself when it finds out.
+        if not milvus.running():
+            await asyncio.to_thread(milvus.start)
+        await asyncio.sleep(0.05)
+
+    assert all(settled == ("done", 1) for settled in queue.sessions())
+    async with learning_later(client):
+        await client.record(a_backlog(collection, world, FEWER_USERS, f"calm {prefix}"), lambda _: None)
+    await until(lambda: not queue.waits())
+    troubled, calm = personal(prefix), personal(f"calm {prefix}")
+    assert len(calm) > 3 * FEWER_USERS
+    assert troubled.keys() == calm.keys()
+    np.testing.assert_allclose([troubled[row] for row in calm], list(calm.values()), atol=1e-6)
 
 
 async def _until_a_run_lost_users(client: Client) -> None:
