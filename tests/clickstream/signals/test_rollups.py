@@ -201,24 +201,6 @@ async def test_what_was_recorded_before_there_were_rollups_is_counted_at_the_sta
         assert len(contributions(database)) == 3
 
 
-async def test_when_the_oplog_does_not_reach_back_far_enough_all_is_counted_again(
-    settings: Settings, clock: Clock, database: Documents, caught_up: CaughtUp
-) -> None:
-    async with serving(settings, clock) as service:
-        await caught_up()
-        await searched(service, "s1", click("c"))
-        await caught_up()
-    database.sessions.delete_one({"_id": "s1"})
-    token = database.rollup_state.find_one({})["token"]["_data"]
-    # A place in 1970, where no oplog begins.
-    database.rollup_state.update_one({}, {"$set": {"token": {"_data": token[:2] + "000003E8" + token[10:]}}})
-    async with serving(settings, clock):
-        await until(lambda: generation(database) == 2)
-        await caught_up()
-        assert list(contributions(database)) == ["{'s': 's1', 'e': ''}"]
-        assert not database.list_collection_names(filter={"name": {"$regex": "_1$"}})
-
-
 async def test_what_takes_longer_than_a_transaction_may_is_brought_in_bit_by_bit(
     settings: Settings,
     clock: Clock,
