@@ -150,7 +150,7 @@ async def test_each_of_a_batch_has_an_outcome_of_its_own(service: Service, clock
     assert [(outcome.reason, outcome.field) for outcome in outcomes[3:10]] == [
         (reasons.ERROR_REASON_INVALID_FIELD, "interaction_id"),
         (reasons.ERROR_REASON_TIME_OUT_OF_RANGE, "occurred_at"),
-        (reasons.ERROR_REASON_SESSION_NOT_FOUND, ""),
+        (reasons.ERROR_REASON_SESSION_NOT_FOUND, "session_id"),
         (reasons.ERROR_REASON_INVALID_FIELD, "user_id"),
         (reasons.ERROR_REASON_INVALID_FIELD, "query_text"),
         (reasons.ERROR_REASON_INVALID_FIELD, "duration"),

@@ -81,9 +81,9 @@ async def test_while_a_worker_holds_the_user_the_erasure_runs_and_what_comes_in_
     receipt = await service.erase(ANN, within_s=1.0)
     assert receipt.state == RUNNING
 
-    expected = (grpc.StatusCode.FAILED_PRECONDITION, "USER_BEING_ERASED", "user_id")
-    assert await refusal(create(service.sessions, a_session("late", user_id=ANN))) == expected
-    assert await refusal(interact(service, ANN, "late")) == expected
+    expected = (grpc.StatusCode.FAILED_PRECONDITION, "USER_BEING_ERASED")
+    assert await refusal(create(service.sessions, a_session("late", user_id=ANN))) == (*expected, "session.user_id")
+    assert await refusal(interact(service, ANN, "late")) == (*expected, "interaction.user_id")
     outcomes = await create_all(service.sessions, [a_session("x", user_id=ANN), a_session("y", user_id="bob")])
     assert [outcome.status for outcome in outcomes] == [
         session_service_pb2.SESSION_STATUS_REJECTED,
@@ -92,7 +92,7 @@ async def test_while_a_worker_holds_the_user_the_erasure_runs_and_what_comes_in_
     assert await refusal(push(service.sessions, f"{ANN}-1", [an_event("late")])) == (
         grpc.StatusCode.NOT_FOUND,
         "SESSION_NOT_FOUND",
-        "",
+        "session_id",
     ), "the session is gone already"
 
     await settle(service.feedback, held)

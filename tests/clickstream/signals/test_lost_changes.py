@@ -1,4 +1,4 @@
-"""Changes that MongoDB has forgotten before they were counted, in a MongoDB of its own: a long log takes long to search."""
+"""Changes that MongoDB forgot before they were counted, in one of its own: a long log takes long to search."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ async def test_when_the_oplog_does_not_reach_back_far_enough_all_is_counted_agai
         await searched(service, "s1", click("c"))
         await caught_up()
     database.sessions.delete_one({"_id": "s1"})
-    token = database.rollup_state.find_one({})["token"]["_data"]
+    state = database.rollup_state.find_one({})
+    assert state is not None
+    token = state["token"]["_data"]
     # A place in 1970, where no oplog begins.
     database.rollup_state.update_one({}, {"$set": {"token": {"_data": token[:2] + "000003E8" + token[10:]}}})
     async with serving(settings, clock):
