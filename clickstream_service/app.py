@@ -22,7 +22,6 @@ from clickstream_service.propensities import PropensityVersions
 from clickstream_service.rpc import server as rpc
 from clickstream_service.sessions import Sessions
 from clickstream_service.storage import transactions
-from clickstream_service.storage.availability import within
 from clickstream_service.storage.database import Database
 from clickstream_service.storage.erasure_guard import ErasureGuard
 from clickstream_service.storage.group_commit import Limits
@@ -45,6 +44,7 @@ from clickstream_service.strengths import StrengthVersions
 from clickstream_service.submission import QuietSubmission, Submissions
 from clickstream_service.training.exports import Training
 from clickstream_service.training.snapshots import Snapshots
+from tideline.mongo.availability import within
 from tideline.rpc.calls import CallsInterceptor
 from tideline.rpc.metrics import Asked, served
 from tideline.rpc.pseudonyms import UserKeys

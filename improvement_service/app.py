@@ -23,7 +23,6 @@ from improvement_service.search.overlays import Overlays
 from improvement_service.search.personal import Search
 from improvement_service.search.searching import Searching
 from improvement_service.storage import database as mongo
-from improvement_service.storage.availability import Availability, within
 from improvement_service.storage.collections import MongoCollections
 from improvement_service.storage.migrations import migrations
 from improvement_service.storage.personal_versions import MongoPersonalVersions
@@ -32,6 +31,7 @@ from improvement_service.storage.runs import MongoRuns
 from improvement_service.storage.schedule import MongoSchedule
 from improvement_service.storage.user_key_mark import SETTING, UserKeyMark
 from improvement_service.vectors.milvus import VectorStore
+from tideline.mongo.availability import Availability, within
 from tideline.rpc.calls import CallsInterceptor
 from tideline.rpc.metrics import served
 from tideline.rpc.pseudonyms import UserKeys

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from typing import TYPE_CHECKING, Final
 
-from tideline.errors import DependencyUnavailable, Misconfigured
+from tideline.errors import Misconfigured
 
 if TYPE_CHECKING:
-    import argparse
-
     from clickstream_service.storage.mongo_roles import MongoRoles
     from tideline.cli import Commands
 
@@ -20,18 +17,7 @@ LOOK_EVERY_S: Final = 0.25
 
 def register(commands: Commands) -> None:
     """Add the command."""
-    parser = commands.add_rekeying("clickstream", "sessions, events, the queue of feedback, and erasures under way")
-    parser.set_defaults(run=_run)
-
-
-def _run(_: argparse.Namespace) -> int:
-    """Rename the users in the database of the settings. 1 when it does not answer, or the keys do not go with it."""
-    try:
-        asyncio.run(_rekey())
-    except (DependencyUnavailable, Misconfigured) as failure:
-        print(f"tideline rekey: {failure}", file=sys.stderr)  # noqa: T201
-        return 1
-    return 0
+    commands.add_rekeying("clickstream", "sessions, events, the queue of feedback, and erasures under way", _rekey)
 
 
 async def _wait_until_stopped(roles: MongoRoles, lease_s: float) -> None:

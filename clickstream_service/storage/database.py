@@ -2,44 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
-from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo import WriteConcern
-from pymongo.errors import ConnectionFailure, ExecutionTimeout, PyMongoError, WTimeoutError
-
-from clickstream_service.storage.availability import Availability
-from clickstream_service.storage.commands import ReportedCommands
-from tideline.errors import DependencyUnavailable
+from tideline.mongo.availability import Availability
+from tideline.mongo.client import DURABLE, connect
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from datetime import timedelta
 
-    from motor.motor_asyncio import AsyncIOMotorCollection
-
-    Document = dict[str, Any]
-    Collection = AsyncIOMotorCollection[Document]
-
-DURABLE: Final = WriteConcern(w="majority", j=True)
-"""A write is answered once most members have it in their journal."""
-
-HEARTBEAT_MS: Final = 2_000
-
-_OUTAGES: Final = (ConnectionFailure, ExecutionTimeout, WTimeoutError)
-_PASSING: Final = ("RetryableWriteError", "TransientTransactionError", "UnknownTransactionCommitResult")
-
-
-@asynccontextmanager
-async def outages() -> AsyncIterator[None]:
-    """Around calls of the driver, or over a method: an outage leaves as `DependencyUnavailable`."""
-    try:
-        yield
-    except PyMongoError as error:
-        if isinstance(error, _OUTAGES) or any(map(error.has_error_label, _PASSING)):
-            raise DependencyUnavailable("the database does not answer") from error
-        raise
+    from tideline.mongo.client import Collection
 
 
 class Database:
@@ -47,19 +19,8 @@ class Database:
 
     def __init__(self, uri: str, name: str, patience: timedelta) -> None:
         """Prepare a connection; it is made by the first call. Calls wait up to `patience` for a primary."""
-        patience_ms = int(patience.total_seconds() * 1000)
         self.availability = Availability(patience.total_seconds())
-        self.client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
-            uri,
-            tz_aware=True,
-            serverSelectionTimeoutMS=patience_ms,
-            connectTimeoutMS=patience_ms,
-            # A primary that hangs, or a network that swallows, is noticed after this and the time to connect; what
-            # waits for it is given up then, and repeated where it can be.
-            heartbeatFrequencyMS=HEARTBEAT_MS,
-            event_listeners=[self.availability, ReportedCommands()],
-            appname="clickstream",
-        )
+        self.client = connect(uri, "clickstream", patience, self.availability)
         database = self.client.get_database(name, write_concern=DURABLE)
         self.sessions: Collection = database["sessions"]
         self.session_events: Collection = database["session_events"]

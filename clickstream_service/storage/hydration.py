@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
 
     from clickstream_service.domain.event import Event
-    from clickstream_service.storage.database import Database, Document
+    from clickstream_service.storage.database import Database
+    from tideline.mongo.client import Document
 
 GROUP: Final = 64
 """How many sessions have their events looked up at once, at most."""

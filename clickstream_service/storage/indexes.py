@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
-from clickstream_service.storage.database import outages
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
     from clickstream_service.storage.database import Database

@@ -10,16 +10,17 @@ from pymongo import ASCENDING, UpdateOne
 
 from clickstream_service.domain.query import query_key
 from clickstream_service.storage import indexes
-from clickstream_service.storage.database import outages
-from clickstream_service.storage.mongo_ledger import MongoLedger
 from clickstream_service.storage.structs import unescaped
 from tideline.migrations import Migration, Migrations
+from tideline.mongo.ledger import MongoLedger
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from datetime import timedelta
 
-    from clickstream_service.storage.database import Collection, Database, Document
+    from clickstream_service.storage.database import Database
+    from tideline.mongo.client import Collection, Document
 
     Save = Callable[[Any], Awaitable[None]]
 

@@ -9,15 +9,16 @@ from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 
 from clickstream_service.domain.batch import Batch, BatchState
-from clickstream_service.storage.database import outages
 from clickstream_service.storage.hydration import groups, hydrated
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from datetime import datetime
 
     from clickstream_service.domain.session import SessionWithEvents
-    from clickstream_service.storage.database import Collection, Database, Document
+    from clickstream_service.storage.database import Database
+    from tideline.mongo.client import Collection, Document
 
 _STATES: Final = {"open": BatchState.OPEN, "released": BatchState.RELEASED}
 _NAMES: Final = {state: name for name, state in _STATES.items()}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from clickstream_service.domain.signal import ConsumedObject
-from clickstream_service.storage.database import outages
 from clickstream_service.storage.interaction_queries import NO_NOISE
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 from pymongo import ASCENDING, IndexModel, ReturnDocument
 
 from clickstream_service.domain.erasure import Erasure, ErasureWork
-from clickstream_service.storage.database import outages
 from clickstream_service.storage.erasure_guard import CONTROL, FINISHED, RUNNING, ErasureGuard
 from clickstream_service.storage.transactions import in_transaction
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta

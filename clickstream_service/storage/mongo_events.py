@@ -12,11 +12,11 @@ from pymongo.errors import BulkWriteError
 from clickstream_service.domain.errors import EventConflict, SessionNotFound, UserBeingErased
 from clickstream_service.domain.event import Event, EventFlag, EventPage, Stored
 from clickstream_service.storage import documents, overtaking
-from clickstream_service.storage.database import outages
 from clickstream_service.storage.group_commit import GroupCommit, Limits
 from clickstream_service.storage.reading import take
 from clickstream_service.storage.transactions import in_transaction
 from tideline.errors import InvalidField
+from tideline.mongo.outages import outages
 from tideline.rpc import tracing
 
 if TYPE_CHECKING:

@@ -12,16 +12,17 @@ from pymongo import ASCENDING, UpdateMany, UpdateOne
 
 from clickstream_service.domain.feedback import FeedbackState, Submission
 from clickstream_service.storage import lease_updates
-from clickstream_service.storage.database import outages
 from clickstream_service.storage.group_commit import GroupCommit, Limits
 from clickstream_service.storage.transactions import in_transaction
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from motor.motor_asyncio import AsyncIOMotorClientSession as Transaction
 
-    from clickstream_service.storage.database import Collection, Database, Document
+    from clickstream_service.storage.database import Database
+    from tideline.mongo.client import Collection, Document
 
 _AT_ONCE: Final = 1_000
 """How many users are queued in one transaction."""

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from clickstream_service import metrics
 from clickstream_service.domain.feedback import FeedbackState
-from clickstream_service.storage.database import outages
 from clickstream_service.storage.rollup_state import STATE
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
-    from clickstream_service.storage.database import Database, Document
+    from clickstream_service.storage.database import Database
+    from tideline.mongo.client import Document
 
 MOST_COUNTED: Final = 100_000
 

@@ -9,8 +9,8 @@ from pymongo import ASCENDING, DESCENDING
 
 from clickstream_service.domain.interaction import Choice, InteractionPage, Place
 from clickstream_service.storage import documents
-from clickstream_service.storage.database import outages
 from clickstream_service.storage.interaction_queries import query
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence

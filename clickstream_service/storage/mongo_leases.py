@@ -17,14 +17,15 @@ from clickstream_service.domain.feedback import (
     Renewal,
 )
 from clickstream_service.storage import lease_updates
-from clickstream_service.storage.database import outages
 from clickstream_service.storage.hydration import GROUP, groups, hydrated
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
     from datetime import timedelta
 
-    from clickstream_service.storage.database import Collection, Database, Document
+    from clickstream_service.storage.database import Database
+    from tideline.mongo.client import Collection, Document
 
 _HELD: Final = {"$exists": True}
 BEFORE_ALL: Final = datetime.fromtimestamp(0, UTC)

@@ -10,8 +10,8 @@ from pymongo import ASCENDING, DESCENDING, ReturnDocument
 
 from clickstream_service.domain.monitor import MAX_HISTORY, Beyond, Delivery, Monitor, MonitorState, Transition
 from clickstream_service.domain.signal import Metric, Value
-from clickstream_service.storage.database import outages
 from clickstream_service.storage.transactions import in_transaction
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from motor.motor_asyncio import AsyncIOMotorClientSession
 
-    from clickstream_service.storage.database import Database, Document
+    from clickstream_service.storage.database import Database
+    from tideline.mongo.client import Document
 
 _GIVEN: Final = tuple(
     field.name for field in fields(Monitor) if field.name not in {"monitor_id", "window", "state", "state_since"}

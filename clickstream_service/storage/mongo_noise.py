@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 from pymongo import ASCENDING, DeleteOne, UpdateOne
 
 from clickstream_service.domain.noise import Act
-from clickstream_service.storage.database import outages
 from clickstream_service.storage.documents import created_at
 from clickstream_service.storage.transactions import in_transaction
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Callable, Sequence
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from motor.motor_asyncio import AsyncIOMotorClientSession as Transaction
 
     from clickstream_service.noise import Cleaning, Tagged
-    from clickstream_service.storage.database import Database, Document
+    from clickstream_service.storage.database import Database
     from clickstream_service.storage.mongo_sessions import Requeue
+    from tideline.mongo.client import Document
 
     Visitor = list[tuple[Act, tuple[str, ...]]]
     Change = UpdateOne | DeleteOne

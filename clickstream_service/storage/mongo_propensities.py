@@ -13,10 +13,11 @@ from clickstream_service.domain.propensity import (
     PropensityMethod,
     RankPropensity,
 )
-from clickstream_service.storage.database import outages
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
-    from clickstream_service.storage.database import Database, Document
+    from clickstream_service.storage.database import Database
+    from tideline.mongo.client import Document
 
 
 class MongoPropensities:

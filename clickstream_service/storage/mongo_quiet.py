@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from pymongo import ASCENDING, UpdateOne
 
 from clickstream_service.domain.feedback import QuietSession
-from clickstream_service.storage.database import outages
 from clickstream_service.storage.documents import created_at
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING, Final
 
 from pymongo import ASCENDING
 
-from clickstream_service.storage.database import outages
 from clickstream_service.storage.transactions import in_transaction
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from motor.motor_asyncio import AsyncIOMotorClientSession as Transaction
 
-    from clickstream_service.storage.database import Database, Document
+    from clickstream_service.storage.database import Database
     from clickstream_service.storage.mongo_sessions import Requeue
+    from tideline.mongo.client import Document
 
 SESSIONS_AT_ONCE: Final = 200
 EVENTS_AT_ONCE: Final = 2_000

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pymongo import ReturnDocument
 
-from clickstream_service.storage.database import outages
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
     from datetime import timedelta

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Final
 from pymongo import DeleteOne, ReplaceOne
 from pymongo.errors import OperationFailure
 
-from clickstream_service.storage.database import outages
 from clickstream_service.storage.rollup_changes import ChangeReader
 from clickstream_service.storage.rollup_documents import Totals, from_contribution, to_contribution
 from clickstream_service.storage.rollup_facts import FactReader, Unit
 from clickstream_service.storage.rollup_state import RollupStates
 from clickstream_service.storage.transactions import in_transaction
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
     from clickstream_service.domain.contribution import Contribution
     from clickstream_service.domain.rollup import RollupRules
-    from clickstream_service.storage.database import Database, Document
+    from clickstream_service.storage.database import Database
     from clickstream_service.storage.rollup_changes import Changes
     from clickstream_service.storage.rollup_state import RollupState
+    from tideline.mongo.client import Document
 
     Fold = Callable[[AsyncIOMotorClientSession], Awaitable[None]]
 

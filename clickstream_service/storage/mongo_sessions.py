@@ -11,10 +11,10 @@ from pymongo import DESCENDING, ReturnDocument
 from clickstream_service.domain.errors import SessionConflict, SessionNotFound, UserBeingErased
 from clickstream_service.domain.session import Irrelevance, Recorded, Session, SessionFilter
 from clickstream_service.storage import documents, overtaking
-from clickstream_service.storage.database import outages
 from clickstream_service.storage.group_commit import GroupCommit, Limits
 from clickstream_service.storage.reading import take
 from clickstream_service.storage.transactions import in_transaction
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

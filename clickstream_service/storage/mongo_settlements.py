@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from motor.motor_asyncio import AsyncIOMotorClientSession as Transaction
 
     from clickstream_service.domain.feedback import FeedbackRules
-    from clickstream_service.storage.database import Collection, Database, Document
+    from clickstream_service.storage.database import Database
+    from tideline.mongo.client import Collection, Document
 
     Choose = Callable[[QueuedSession], FeedbackOutcome | None]
 

@@ -14,7 +14,8 @@ from clickstream_service.storage.rollup_documents import types_digest
 
 if TYPE_CHECKING:
     from clickstream_service.signal_lists import QueryFilter, Ranking
-    from clickstream_service.storage.database import Database, Document
+    from clickstream_service.storage.database import Database
+    from tideline.mongo.client import Document
 
 SLOW: Final = timedelta(days=7)
 """With a half life from here on, what happened on one day is taken as of one age: it is off by 5 % at most."""

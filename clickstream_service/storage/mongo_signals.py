@@ -9,16 +9,17 @@ from clickstream_service.domain.errors import UnknownSegment
 from clickstream_service.domain.hours import DAY
 from clickstream_service.domain.metrics import SUMS
 from clickstream_service.domain.signal import Scope, Step
-from clickstream_service.storage.database import outages
 from clickstream_service.storage.rollup_documents import PACKS, UNPACKED, hours, wholes
 from clickstream_service.storage.rollup_facts import SURFACE
 from clickstream_service.storage.rollup_state import RollupStates
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from clickstream_service.storage.database import Database, Document
+    from clickstream_service.storage.database import Database
     from clickstream_service.storage.rollup_state import RollupState
+    from tideline.mongo.client import Document
 
 MAX_MS: Final = 30_000
 """How long a question may take."""

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from pymongo import ReturnDocument
 
 from clickstream_service.domain.training_choice import TrainingChoice, TrainingSnapshot
-from clickstream_service.storage.database import outages
 from clickstream_service.storage.structs import escaped, unescaped
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
-    from clickstream_service.storage.database import Database, Document
+    from clickstream_service.storage.database import Database
+    from tideline.mongo.client import Document
 
 
 class MongoSnapshots:

@@ -9,10 +9,11 @@ from pymongo import DESCENDING
 from pymongo.errors import DuplicateKeyError
 
 from clickstream_service.domain.strength import Level, Strength, Strengths
-from clickstream_service.storage.database import outages
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
-    from clickstream_service.storage.database import Database, Document
+    from clickstream_service.storage.database import Database
+    from tideline.mongo.client import Document
 
 
 class MongoStrengths:

@@ -9,15 +9,16 @@ from pymongo import ASCENDING
 
 from clickstream_service.domain.training import Action, Search
 from clickstream_service.searches import Order
-from clickstream_service.storage.database import outages
 from clickstream_service.storage.mongo_events import OLDEST_FIRST
 from clickstream_service.storage.structs import unescaped
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from clickstream_service.domain.training import Selection
-    from clickstream_service.storage.database import Database, Document
+    from clickstream_service.storage.database import Database
+    from tideline.mongo.client import Document
 
 GROUP: Final = 200
 """So many sessions have their events looked up at once."""

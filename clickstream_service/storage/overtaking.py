@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pymongo import UpdateMany
 
 from clickstream_service.storage import documents
-from clickstream_service.storage.database import outages
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -8,8 +8,8 @@ from pymongo import DESCENDING
 
 from clickstream_service.domain.session import SessionWithEvents
 from clickstream_service.storage import documents
-from clickstream_service.storage.database import outages
 from clickstream_service.storage.transactions import in_transaction
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from motor.motor_asyncio import AsyncIOMotorClientSession as Transaction
 
     from clickstream_service.domain.event import EventPage
-    from clickstream_service.storage.database import Collection, Database
+    from clickstream_service.storage.database import Database
+    from tideline.mongo.client import Collection
 
     Document = dict[str, Any]
     Page = Callable[[str, tuple[datetime, str] | None, int, int], Awaitable[EventPage]]

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pymongo import ASCENDING, DeleteMany, ReplaceOne, UpdateMany
 
-from clickstream_service.storage.database import outages
 from clickstream_service.storage.erasure_guard import CONTROL, FINISHED, RUNNING
 from clickstream_service.storage.transactions import in_transaction
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from motor.motor_asyncio import AsyncIOMotorClientSession as Transaction
 
-    from clickstream_service.storage.database import Collection, Database
+    from clickstream_service.storage.database import Database
     from clickstream_service.storage.erasure_guard import ErasureGuard
+    from tideline.mongo.client import Collection
 
     Document = dict[str, Any]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pymongo.errors import OperationFailure
 
 from clickstream_service.domain.rollup import ChangesLost
-from clickstream_service.storage.database import outages
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from bson import Timestamp
     from pymongo.change_stream import DatabaseChangeStream
 
-    from clickstream_service.storage.database import Database, Document
+    from clickstream_service.storage.database import Database
     from clickstream_service.storage.rollup_facts import Unit
+    from tideline.mongo.client import Document
 
     _T = TypeVar("_T")
 

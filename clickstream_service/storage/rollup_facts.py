@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from motor.motor_asyncio import AsyncIOMotorClientSession
 
     from clickstream_service.domain.rollup import RollupRules
-    from clickstream_service.storage.database import Database, Document
+    from clickstream_service.storage.database import Database
+    from tideline.mongo.client import Document
 
 Unit = tuple[str, str]
 """What contributes: (session id, "") for a session with its events, ("", event id) for an event without one."""

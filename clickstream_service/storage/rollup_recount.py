@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 from pymongo import DESCENDING, WriteConcern
 
-from clickstream_service.storage.database import outages
 from clickstream_service.storage.rollup_documents import Totals, from_contribution
 from clickstream_service.storage.rollup_facts import FactReader, Unit
 from clickstream_service.storage.rollup_state import RollupState, RollupStates
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from clickstream_service.domain.contribution import Contribution
     from clickstream_service.domain.rollup import RollupRules
-    from clickstream_service.storage.database import Collection, Database
+    from clickstream_service.storage.database import Database
+    from tideline.mongo.client import Collection
 
 UNITS_AT_ONCE: Final = 1_000
 TOTALS_AT_ONCE: Final = 100_000

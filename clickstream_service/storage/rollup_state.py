@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pymongo import ReturnDocument
 
 from clickstream_service.domain.rollup import RoleLost, RollupRules
-from clickstream_service.storage.database import outages
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from bson import Timestamp
     from motor.motor_asyncio import AsyncIOMotorClientSession
 
-    from clickstream_service.storage.database import Collection, Database, Document
+    from clickstream_service.storage.database import Database
+    from tideline.mongo.client import Collection, Document
 
 STATE: Final = "current"
 

@@ -12,7 +12,8 @@ from pymongo import ReadPreference
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError, WriteConcernError
 from pymongo.read_concern import ReadConcern
 
-from clickstream_service.storage.database import DURABLE, outages
+from tideline.mongo.client import DURABLE
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

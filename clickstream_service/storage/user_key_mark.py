@@ -4,44 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from clickstream_service.storage.database import outages
-from tideline.rpc.key_marks import KeyMark, KeyRules
+from tideline.mongo import user_key_mark
+from tideline.mongo.outages import outages
+from tideline.rpc.key_marks import KeyRules
 
 if TYPE_CHECKING:
     from clickstream_service.storage.database import Database
-    from tideline.rpc.pseudonyms import UserKeys
 
 SETTING: Final = "CLICKSTREAM_USER_KEYS_FILE"
 RULES: Final = KeyRules(SETTING, "tideline rekey clickstream")
 
-_MARK: Final = {"_id": "user_ids"}
 
-
-class UserKeyMark:
-    """The only document of the collection `pseudonyms`; there is none where user ids are kept as they come."""
+class UserKeyMark(user_key_mark.UserKeyMark):
+    """The mark of the clickstream service."""
 
     def __init__(self, database: Database) -> None:
+        super().__init__(database.pseudonyms, RULES, self._any_user)
         self._database = database
-        self._marks = database.pseudonyms
 
     @outages()
-    async def get(self) -> KeyMark | None:
-        found = await self._marks.find_one(_MARK)
-        return None if found is None else KeyMark(found["newest"], found["check"], found["rekeying"])
-
-    @outages()
-    async def set(self, mark: KeyMark) -> None:
-        fields = {"newest": mark.newest, "check": mark.check, "rekeying": mark.rekeying}
-        await self._marks.update_one(_MARK, {"$set": fields}, upsert=True)
-
-    async def admit(self, keys: UserKeys | None) -> None:
-        """Make sure that the service has the keys of the database, or none; raises `WrongUserKeys`."""
-        mark = RULES.admit(await self.get(), keys, knows_users=keys is not None and await self._knows_users())
-        if mark is not None:
-            await self.set(mark)
-
-    @outages()
-    async def _knows_users(self) -> bool:
+    async def _any_user(self) -> bool:
         named = {"user_id": {"$gt": ""}}
         database = self._database
         for collection, query in (

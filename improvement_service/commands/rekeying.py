@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
 from typing import TYPE_CHECKING
 
-from tideline.errors import DependencyUnavailable, Misconfigured
+from tideline.errors import Misconfigured
 
 if TYPE_CHECKING:
-    import argparse
-
     from tideline.cli import Commands
 
 
 def register(commands: Commands) -> None:
     """Add the command."""
-    parser = commands.add_rekeying("improvement", "personal copies of vectors, in Milvus, and what is noted of them")
-    parser.set_defaults(run=_run)
-
-
-def _run(_: argparse.Namespace) -> int:
-    """Rename the users of the settings' databases. 1 when one does not answer, or the keys do not go with them."""
-    try:
-        asyncio.run(_rekey())
-    except (DependencyUnavailable, Misconfigured) as failure:
-        print(f"tideline rekey: {failure}", file=sys.stderr)  # noqa: T201
-        return 1
-    return 0
+    commands.add_rekeying("improvement", "personal copies of vectors, in Milvus, and what is noted of them", _rekey)
 
 
 async def _rekey() -> None:

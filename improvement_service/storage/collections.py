@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pymongo import WriteConcern
 from pymongo.errors import DuplicateKeyError
 
 from improvement_service.domain.errors import CollectionNotFound
 from improvement_service.domain.index import Aggregation, Metric, SearchIndex
-from improvement_service.storage.outages import outages
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from motor.motor_asyncio import AsyncIOMotorDatabase
-
-    Document = dict[str, Any]
+    from tideline.mongo.client import Database, Document
 
 
 class MongoCollections:
     """Definitions of search indexes, one document each."""
 
-    def __init__(self, database: AsyncIOMotorDatabase[Document]) -> None:
+    def __init__(self, database: Database) -> None:
         durable = WriteConcern(w="majority", j=True)
         self._collections = database.get_collection("search_indexes", write_concern=durable)
 

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from improvement_service.storage import runs
-from improvement_service.storage.mongo_ledger import MongoLedger
 from tideline.migrations import Migrations
+from tideline.mongo.client import DURABLE
+from tideline.mongo.ledger import MongoLedger
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from motor.motor_asyncio import AsyncIOMotorDatabase
+    from tideline.mongo.client import Database
 
 
-def migrations(database: AsyncIOMotorDatabase[dict[str, Any]], lock: timedelta) -> Migrations:
+def migrations(database: Database, lock: timedelta) -> Migrations:
     """Return what brings a database up to date with this release."""
-    return Migrations(MongoLedger(database), _schema(), partial(runs.make_indexes, database), [], lock)
+    return Migrations(
+        MongoLedger(database.get_collection("migrations", write_concern=DURABLE)),
+        _schema(),
+        partial(runs.make_indexes, database),
+        [],
+        lock,
+    )
 
 
 def _schema() -> str:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from bson import MaxKey, MinKey
 from pymongo import UpdateOne, WriteConcern
 
-from improvement_service.storage.outages import outages
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from motor.motor_asyncio import AsyncIOMotorDatabase
-
-    Document = dict[str, Any]
+    from tideline.mongo.client import Database
 
 
 _NEXT: Final = [{"$set": {"version": {"$add": [{"$ifNull": ["$version", {"$toLong": "$$NOW"}]}, 1]}}}]
@@ -28,7 +26,7 @@ class MongoPersonalVersions:
     memory under a version is never older than that version.
     """
 
-    def __init__(self, database: AsyncIOMotorDatabase[Document]) -> None:
+    def __init__(self, database: Database) -> None:
         durable = WriteConcern(w="majority", j=True)
         self._versions = database.get_collection("personal_versions", write_concern=durable)
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
-from improvement_service.storage.database import DURABLE
-from improvement_service.storage.outages import outages
+from tideline.mongo.client import DURABLE
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from motor.motor_asyncio import AsyncIOMotorDatabase
-
     from improvement_service.domain.feedback import Lease
-
-    Document = dict[str, Any]
+    from tideline.mongo.client import Database, Document
 
 _DUPLICATE_KEY: Final = 11000
 
@@ -25,7 +22,7 @@ _DUPLICATE_KEY: Final = 11000
 class MongoPersonalWrites:
     """The highest fence under which copies of a user were written, one document a user; it only grows."""
 
-    def __init__(self, database: AsyncIOMotorDatabase[Document]) -> None:
+    def __init__(self, database: Database) -> None:
         self._writes = database.get_collection("personal_writes", write_concern=DURABLE)
 
     @outages()

@@ -6,19 +6,18 @@ new one, where numbers only grow and collections only add up.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from pymongo import ASCENDING, DeleteOne, UpdateOne
 
-from improvement_service.storage.database import DURABLE
-from improvement_service.storage.outages import outages
+from tideline.mongo.client import DURABLE
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from motor.motor_asyncio import AsyncIOMotorCollection, AsyncIOMotorDatabase
+    from tideline.mongo.client import Collection, Database, Document
 
-    Document = dict[str, Any]
     Change = UpdateOne | DeleteOne
     ToChanges = Callable[[Document], list[Change]]
 
@@ -28,7 +27,7 @@ USERS_AT_ONCE: Final = 500
 class Rekeying:
     """Renames users by `renamed`, a function that leaves new names as they are."""
 
-    def __init__(self, database: AsyncIOMotorDatabase[Document], renamed: Callable[[str], str]) -> None:
+    def __init__(self, database: Database, renamed: Callable[[str], str]) -> None:
         self._versions = database.get_collection("personal_versions", write_concern=DURABLE)
         self._writes = database.get_collection("personal_writes", write_concern=DURABLE)
         self._renamed = renamed
@@ -39,7 +38,7 @@ class Rekeying:
         yield "personal_writes", await self._rename(self._writes, self._write)
 
     @outages()
-    async def _rename(self, collection: AsyncIOMotorCollection[Document], changes_of: ToChanges) -> int:
+    async def _rename(self, collection: Collection, changes_of: ToChanges) -> int:
         query: Document = {}
         renamed = 0
         while documents := await collection.find(query).sort("_id", ASCENDING).limit(USERS_AT_ONCE).to_list(None):

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
 from improvement_service.domain.errors import RunNotFound
 from improvement_service.domain.run import Run, RunState, Stage, Tally, Trigger, Turned
-from improvement_service.storage.database import DURABLE
-from improvement_service.storage.outages import outages
+from tideline.mongo.client import DURABLE
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from motor.motor_asyncio import AsyncIOMotorDatabase
-
-    Document = dict[str, Any]
+    from tideline.mongo.client import Database, Document
 
 SILENT_FOR: Final = timedelta(minutes=1)
 """A run that was not saved for so long has lost its worker."""
@@ -32,7 +30,7 @@ INDEXES: Final = (
 
 
 @outages()
-async def make_indexes(database: AsyncIOMotorDatabase[Document]) -> None:
+async def make_indexes(database: Database) -> None:
     """Create the indexes that are not there."""
     await database.get_collection("runs", write_concern=DURABLE).create_indexes(list(INDEXES))
 
@@ -40,7 +38,7 @@ async def make_indexes(database: AsyncIOMotorDatabase[Document]) -> None:
 class MongoRuns:
     """What runs did. Those whose worker went silent show as interrupted."""
 
-    def __init__(self, database: AsyncIOMotorDatabase[Document]) -> None:
+    def __init__(self, database: Database) -> None:
         self._runs = database.get_collection("runs", write_concern=DURABLE)
 
     @outages()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from improvement_service.storage.database import DURABLE
-from improvement_service.storage.outages import outages
+from tideline.mongo.client import DURABLE
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
-    from motor.motor_asyncio import AsyncIOMotorDatabase
-
-    Document = dict[str, Any]
+    from tideline.mongo.client import Database
 
 _THE_ONLY_ONE: Final = "schedule"
 
@@ -18,7 +16,7 @@ _THE_ONLY_ONE: Final = "schedule"
 class MongoSchedule:
     """One document for all."""
 
-    def __init__(self, database: AsyncIOMotorDatabase[Document]) -> None:
+    def __init__(self, database: Database) -> None:
         self._schedule = database.get_collection("schedule", write_concern=DURABLE)
 
     @outages()

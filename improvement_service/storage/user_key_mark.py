@@ -2,50 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from improvement_service.storage.database import DURABLE
-from improvement_service.storage.outages import outages
-from tideline.rpc.key_marks import KeyMark, KeyRules
+from tideline.mongo import user_key_mark
+from tideline.mongo.client import DURABLE
+from tideline.mongo.outages import outages
+from tideline.rpc.key_marks import KeyRules
 
 if TYPE_CHECKING:
-    from motor.motor_asyncio import AsyncIOMotorDatabase
-
-    from tideline.rpc.pseudonyms import UserKeys
-
-    Document = dict[str, Any]
+    from tideline.mongo.client import Database
 
 SETTING: Final = "IMPROVEMENT_USER_KEYS_FILE"
 RULES: Final = KeyRules(SETTING, "tideline rekey improvement")
 
-_MARK: Final = {"_id": "user_ids"}
 
+class UserKeyMark(user_key_mark.UserKeyMark):
+    """The mark of the improvement service."""
 
-class UserKeyMark:
-    """The only document of the collection `pseudonyms`; there is none where user ids are kept as they come."""
-
-    def __init__(self, database: AsyncIOMotorDatabase[Document]) -> None:
+    def __init__(self, database: Database) -> None:
+        super().__init__(database.get_collection("pseudonyms", write_concern=DURABLE), RULES, self._any_user)
         self._database = database
-        self._marks = database.get_collection("pseudonyms", write_concern=DURABLE)
 
     @outages()
-    async def get(self) -> KeyMark | None:
-        found = await self._marks.find_one(_MARK)
-        return None if found is None else KeyMark(found["newest"], found["check"], found["rekeying"])
-
-    @outages()
-    async def set(self, mark: KeyMark) -> None:
-        fields = {"newest": mark.newest, "check": mark.check, "rekeying": mark.rekeying}
-        await self._marks.update_one(_MARK, {"$set": fields}, upsert=True)
-
-    async def admit(self, keys: UserKeys | None) -> None:
-        """Make sure that the service has the keys of the database, or none; raises `WrongUserKeys`."""
-        mark = RULES.admit(await self.get(), keys, knows_users=keys is not None and await self._knows_users())
-        if mark is not None:
-            await self.set(mark)
-
-    @outages()
-    async def _knows_users(self) -> bool:
+    async def _any_user(self) -> bool:
         for name in ("personal_writes", "personal_versions"):
             if await self._database[name].find_one({}, {"_id": 1}) is not None:
                 return True

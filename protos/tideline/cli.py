@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
+import sys
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from tideline.errors import DependencyUnavailable, Misconfigured
 from tideline.rpc import key_command
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Coroutine, Sequence
+
+    Work = Coroutine[Any, Any, None]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,9 +56,15 @@ class Commands:
         rekey = self._top.add_parser("rekey", help=about, description=about)
         self._rekey = rekey.add_subparsers(title="databases", metavar="SERVICE", required=True)
 
-    def add_migration(self, name: str, help: str) -> argparse.ArgumentParser:  # noqa: A002
-        """Add a service to `tideline migrate`; the caller sets `run` as for `add`."""
-        return self._migrate.add_parser(name, help=help, description=help)
+    def add_migration(self, name: str, help: str, migrate: Callable[[argparse.Namespace], Work]) -> None:  # noqa: A002
+        """Add a service to `tideline migrate`; `migrate` is given the arguments: `repeat`."""
+        parser = self._migrate.add_parser(name, help=help, description=help)
+        parser.add_argument(
+            "--repeat",
+            action="store_true",
+            help="go over everything again, once no replica of the release before is left that may have written since",
+        )
+        parser.set_defaults(run=lambda arguments: _done("migrate", migrate(arguments)))
 
     def add(self, name: str, help: str) -> argparse.ArgumentParser:  # noqa: A002
         """Add a command; the caller sets `run`, a function of the parsed arguments that returns the exit code."""
@@ -69,14 +80,25 @@ class Commands:
         )
         return parser
 
-    def add_rekeying(self, name: str, help: str) -> argparse.ArgumentParser:  # noqa: A002
-        """Add the database of a service to `tideline rekey`; the caller sets `run` as for `add`."""
-        return self._rekey.add_parser(name, help=help, description=help)
+    def add_rekeying(self, name: str, help: str, rekey: Callable[[], Work]) -> None:  # noqa: A002
+        """Add the database of a service to `tideline rekey`."""
+        parser = self._rekey.add_parser(name, help=help, description=help)
+        parser.set_defaults(run=lambda _: _done("rekey", rekey()))
 
     def missing(self, name: str, error: ModuleNotFoundError) -> None:
         """List a service whose libraries are not installed, and say how to get them when it is called."""
         parser = self.add_service(name, f"(not installed: pip install 'tideline[{name}]')")
         parser.set_defaults(run=lambda _: parser.error(f"{error}; pip install 'tideline[{name}]'"))
+
+
+def _done(command: str, work: Work) -> int:
+    """Wait for it; 1 when a database does not answer, or the settings do not go with it. Calling again goes on."""
+    try:
+        asyncio.run(work)
+    except (DependencyUnavailable, Misconfigured) as failure:
+        print(f"tideline {command}: {failure}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from clickstream_service.config import Settings
 from tests.clickstream.conftest import Clock, Service, serving
 from tideline.clickstream.v1 import privacy_service_pb2 as pb
 from tideline.clickstream.v1 import privacy_service_pb2_grpc
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from pymongo.database import Database
+
+    from clickstream_service.config import Settings
 
 
 @dataclass
@@ -41,16 +42,9 @@ class Private(Service):
 
 
 @pytest.fixture
-def settings(mongo_uri: str, database_name: str) -> Settings:
-    return Settings(
-        mongo_uri=mongo_uri,
-        mongo_database=database_name,
-        listen="127.0.0.1:0",
-        stop_grace=timedelta(seconds=1),
-        erasure_grace=timedelta(milliseconds=50),
-        erasure_every=timedelta(milliseconds=50),
-        signal_delay=timedelta(milliseconds=50),
-    )
+def settings(settings: Settings) -> Settings:
+    brief = {name: timedelta(milliseconds=50) for name in ("erasure_grace", "erasure_every", "signal_delay")}
+    return settings.model_copy(update=brief)
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from clickstream_service.domain.propensity import Propensities, PropensityMethod, RankPropensity
+from clickstream_service.domain.propensity import Propensities, PropensityAssumption, PropensityMethod, RankPropensity
 from clickstream_service.storage.mongo_propensities import MongoPropensities
 from tests.clickstream.calls import refusal
 from tests.clickstream.signals.calls import Metric, click, done, metric, scope, searched, values
@@ -292,6 +292,7 @@ async def test_the_newest_estimate_takes_position_bias_out_once_there_is_one(
             device="",
             ranks=ranks,
             method=PropensityMethod.REGRESSION_EM,
+            assumption=PropensityAssumption.RELEVANCE_OF_OBJECT,
             session_count=1,
             effective_sample_size=1,
             below_floor=False,

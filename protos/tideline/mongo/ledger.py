@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pymongo import ReturnDocument
 
-from clickstream_service.storage.database import outages
 from tideline.migrations import Hold, LockLost
+from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from clickstream_service.storage.database import Collection, Document
+    from tideline.mongo.client import Collection, Document
 
 LEDGER: Final = {"_id": "ledger"}
 

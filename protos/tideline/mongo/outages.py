@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 _OUTAGES: Final = (ConnectionFailure, ExecutionTimeout, WTimeoutError)
+_PASSING: Final = ("RetryableWriteError", "TransientTransactionError", "UnknownTransactionCommitResult")
 
 
 @asynccontextmanager
@@ -21,6 +22,6 @@ async def outages() -> AsyncIterator[None]:
     try:
         yield
     except PyMongoError as error:
-        if isinstance(error, _OUTAGES) or error.has_error_label("RetryableWriteError"):
+        if isinstance(error, _OUTAGES) or any(map(error.has_error_label, _PASSING)):
             raise DependencyUnavailable("the database does not answer") from error
         raise
