@@ -135,23 +135,25 @@ async def test_nothing_is_left_of_a_user_who_is_erased_under_fire(stack: Stack, 
         privacy = privacy_service_pb2_grpc.PrivacyServiceStub(channel)
         ann = [Shopper(client, interactions, collection, world, ANN) for _ in range(3)]
         bob = Shopper(client, interactions, collection, world, BOB)
-        shopping = [asyncio.create_task(shopper.shop(stop)) for shopper in (*ann, bob)]
-        running = asyncio.create_task(keep_running(client, stop))
-        await until_personal(client, collection, world, ANN)
-        await until_personal(client, collection, world, BOB)
+        # A shopper that fails ends all of it: what is waited for would never come.
+        async with asyncio.TaskGroup() as group:
+            for shopper in (*ann, bob):
+                group.create_task(shopper.shop(stop))
+            group.create_task(keep_running(client, stop))
+            await until_personal(client, collection, world, ANN)
+            await until_personal(client, collection, world, BOB)
 
-        receipts = [await erase(privacy, within_s=0.5)]
-        stack.clickstream.kill()
-        stack.clickstream.start()
-        receipts.append(await erase(privacy))
-        stack.improvement.kill()
-        receipts.append(await erase(privacy))
-        stack.clickstream.kill()
-        stack.improvement.start()
-        stack.clickstream.start()
-        receipt = await erased(privacy)
-        stop.set()
-        await asyncio.gather(*shopping, running)
+            receipts = [await erase(privacy, within_s=0.5)]
+            stack.clickstream.kill()
+            stack.clickstream.start()
+            receipts.append(await erase(privacy))
+            stack.improvement.kill()
+            receipts.append(await erase(privacy))
+            stack.clickstream.kill()
+            stack.improvement.start()
+            stack.clickstream.start()
+            receipt = await erased(privacy)
+            stop.set()
 
         assert any(seen is not None and seen.erased["sessions"] for seen in (*receipts, receipt))
         assert sum(shopper.refused for shopper in ann) > 0, "it came in while the erasure was under way"
