@@ -8,7 +8,7 @@ import uuid
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-from pymongo import DeleteOne, ReplaceOne
+from pymongo import DeleteOne, InsertOne, ReplaceOne
 from pymongo.errors import OperationFailure
 
 from clickstream_service.storage.rollup_changes import ChangeReader
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tideline.mongo.client import Document
 
     Fold = Callable[[AsyncIOMotorClientSession], Awaitable[None]]
+    Change = InsertOne[Document] | ReplaceOne[Document] | DeleteOne
 
 FOLDED_AT_ONCE: Final = 1_000
 """So many sessions are folded in one transaction, at most."""
@@ -189,10 +190,10 @@ class Following:
 
 def _differences(
     units: Sequence[Unit], before: Mapping[Unit, Contribution], after: Mapping[Unit, Contribution]
-) -> tuple[list[ReplaceOne[Document] | DeleteOne], list[UpdateOne], list[UpdateOne | DeleteMany]]:
+) -> tuple[list[Change], list[UpdateOne], list[UpdateOne | DeleteMany]]:
     """Return how contributions change, and rollups with them, and what takes away those that count nothing any more."""
     totals = Totals()
-    changes: list[ReplaceOne[Document] | DeleteOne] = []
+    changes: list[Change] = []
     for session_id, event_id in units:
         old, new = before.get((session_id, event_id)), after.get((session_id, event_id))
         if old == new:
@@ -202,7 +203,9 @@ def _differences(
         contribution_id = {"_id": {"s": session_id, "e": event_id}}
         if new is None:
             changes.append(DeleteOne(contribution_id))
-        else:
-            totals.add(new)
-            changes.append(ReplaceOne(contribution_id, from_contribution(new), upsert=True))
+            continue
+        totals.add(new)
+        document = from_contribution(new)
+        # Whatever was counted since this transaction began makes it begin again.
+        changes.append(InsertOne(contribution_id | document) if old is None else ReplaceOne(contribution_id, document))
     return changes, list(totals.updates()), list(totals.removals())

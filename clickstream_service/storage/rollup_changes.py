@@ -59,9 +59,13 @@ _LOST: Final = frozenset({136, 260, 280, 286})
 
 @dataclass
 class Changes:
-    """What was changed up to `token`; `marks` are those that were set meanwhile."""
+    """What was changed up to `token`; `marks` are those that were set meanwhile.
 
-    units: set[Unit] = field(default_factory=set)
+    Units stay in the order in which they were changed first: what happened together counts in the same rollups, and is
+    to be folded together.
+    """
+
+    units: dict[Unit, None] = field(default_factory=dict)
     marks: list[str] = field(default_factory=list)
     token: Mapping[str, Any] | None = None
 
@@ -134,8 +138,8 @@ def _note(change: Mapping[str, Any], changes: Changes) -> None:
     key = change["documentKey"]["_id"]
     collection = change["ns"]["coll"]
     if collection == SESSIONS:
-        changes.units.add((key, ""))
+        changes.units[key, ""] = None
     elif collection == EVENTS:
-        changes.units.add((key["s"], "") if key["s"] else ("", key["e"]))
+        changes.units[(key["s"], "") if key["s"] else ("", key["e"])] = None
     elif operation == "insert":
         changes.marks.append(key)
