@@ -47,9 +47,8 @@ class SessionFacts:
     results: Sequence[tuple[str, int]]
 
 
-@dataclass(frozen=True, slots=True)
-class EventFacts:
-    """What counts of an event."""
+class EventFacts(NamedTuple):
+    """What counts of an event; a tuple, as there are many."""
 
     created_at: datetime
     object_id: str

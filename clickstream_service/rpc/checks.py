@@ -13,16 +13,21 @@ from array import array
 from math import isfinite
 from typing import TYPE_CHECKING, Final
 
+from tideline.clickstream.v1 import session_service_pb2 as pb
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from clickstream_service.domain.session import SearchResult, Session
     from tideline.clickstream.v1 import event_pb2
+    from tideline.rpc.interceptor import PlainCheck
 
 _ID: Final = 512 // 4
 _TYPE: Final = 64 // 4
 _TEXT: Final = 16_384 // 4
 _YEAR_S: Final = 31_622_400
+_EVENTS: Final = 10_000
+_SESSIONS: Final = 1_000
 _COLLECTION: Final = re.compile("([A-Za-z_][A-Za-z0-9_]{0,62})?").fullmatch
 
 
@@ -37,6 +42,25 @@ def plainly_valid_event(message: event_pb2.Event) -> bool:
         dwell = message.dwell
         return 0 <= dwell.seconds < _YEAR_S and 0 <= dwell.nanos < 1_000_000_000
     return True
+
+
+def plainly_valid_events(message: pb.PushEventsRequest | pb.StreamEventsRequest) -> bool:
+    """Say whether events of a session surely keep the rules that are not each event's own."""
+    session_id = message.session_id
+    return 0 < len(session_id) <= _ID and "\0" not in session_id and 0 < len(message.events) <= _EVENTS
+
+
+def plainly_valid_sessions(message: pb.BatchCreateSessionsRequest) -> bool:
+    """Say whether sessions surely keep the rules that are not each session's own."""
+    return 0 < len(message.sessions) <= _SESSIONS
+
+
+PLAINLY_VALID: Final[Mapping[type, PlainCheck]] = {
+    pb.PushEventsRequest: plainly_valid_events,
+    pb.StreamEventsRequest: plainly_valid_events,
+    pb.BatchCreateSessionsRequest: plainly_valid_sessions,
+}
+"""Requests that bring many items; each item is checked when it is converted."""
 
 
 def plainly_valid_session(session: Session) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from clickstream_service.rpc.batch_servicer import BatchServicer
+from clickstream_service.rpc.checks import PLAINLY_VALID
 from clickstream_service.rpc.feedback_servicer import FeedbackServicer
 from clickstream_service.rpc.interaction_servicer import InteractionServicer
 from clickstream_service.rpc.privacy_servicer import PrivacyServicer
@@ -100,7 +101,7 @@ def build(
     user_keys: UserKeys | None = None,
 ) -> Server:
     """Return a server that answers for all services of the clickstream contract."""
-    server = Server(reflect=SERVICES, calls=calls, security=security, user_keys=user_keys)
+    server = Server(reflect=SERVICES, calls=calls, security=security, user_keys=user_keys, plainly_valid=PLAINLY_VALID)
     strengths = use_cases.strengths
     add_SessionServiceServicer_to_server(
         SessionServicer(use_cases.sessions, use_cases.events, strengths, now), server.grpc

@@ -81,6 +81,7 @@ class MongoEvents:
         self._writes: GroupCommit[_Arrival, Outcome] = GroupCommit(
             self._write, lambda arrival: arrival.event.nbytes, limits, writers=WRITERS, name="events"
         )
+        self._some_were_there = False
 
     async def record(self, events: Sequence[Event], *, allow_missing: bool, patient: bool) -> list[Outcome]:
         """Store the events that are not there yet; see `GroupCommit.submit` for `patient`."""
@@ -162,22 +163,28 @@ class MongoEvents:
             for document in await found.to_list(None)
         }
 
-    async def _insert(self, inserts: Sequence[Document]) -> dict[tuple[str, str], Document]:
+    async def _insert(self, inserts: Sequence[Document]) -> dict[Key, Document]:
         """Insert what is not there, and return what was."""
-        if not inserts:
-            return {}
+        # One that is there already makes the database insert those around it one by one. Where some were of late, which
+        # is so for as long as a sender repeats itself, looking first is cheaper.
+        known = await self._there(inserts) if self._some_were_there else {}
+        new = [each for each in inserts if _key(each) not in known] if known else inserts
         try:
-            await self._database.session_events.insert_many(inserts, ordered=False)
+            if new:
+                await self._database.session_events.insert_many(new, ordered=False)
         except BulkWriteError as error:
             failures = error.details["writeErrors"]
             if error.details["writeConcernErrors"] or any(failed["code"] != DUPLICATE_KEY for failed in failures):
                 raise
-            keys = [inserts[failed["index"]]["_id"] for failed in failures]
-            found = self._database.session_events.find(
-                {"_id": {"$in": keys}}, {"fingerprint": 1, "flags": 1, "user_id": 1}
-            )
-            return {(document["_id"]["s"], document["_id"]["e"]): document for document in await found.to_list(None)}
-        return {}
+            known |= await self._there([new[failed["index"]] for failed in failures])
+        self._some_were_there = bool(known)
+        return known
+
+    async def _there(self, inserts: Sequence[Document]) -> dict[Key, Document]:
+        """Return what is stored under the ids of these."""
+        query = {"_id": {"$in": [each["_id"] for each in inserts]}}
+        found = self._database.session_events.find(query, {"fingerprint": 1, "flags": 1, "user_id": 1})
+        return {_key(document): document for document in await found.to_list(None)}
 
     @outages()
     async def requeue(self, session_ids: Collection[str]) -> None:
@@ -230,6 +237,10 @@ def _sorted_out(
         outcomes.append(stored)
         first[key] = documents.from_event(event, stored.flags, now, user_id, query_text)
     return outcomes, first
+
+
+def _key(document: Document) -> Key:
+    return document["_id"]["s"], document["_id"]["e"]
 
 
 def _content(event: Event) -> tuple[bytes, str]:

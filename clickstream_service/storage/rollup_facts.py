@@ -10,9 +10,11 @@ from clickstream_service.domain.contribution import MAX_EVENTS, Contribution, Ev
 from clickstream_service.storage.structs import escaped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from motor.motor_asyncio import AsyncIOMotorClientSession
+    from pymongo.client_session import ClientSession
+    from pymongo.collection import Collection as BlockingCollection
 
     from clickstream_service.domain.rollup import RollupRules
     from clickstream_service.storage.database import Database
@@ -29,8 +31,8 @@ class FactReader:
     """Turns what is stored into contributions, by the same rules for all."""
 
     def __init__(self, database: Database, rules: RollupRules) -> None:
-        self._sessions = database.sessions
-        self._events = database.session_events
+        self._sessions: BlockingCollection[Document] = database.sessions.delegate
+        self._events: BlockingCollection[Document] = database.session_events.delegate
         self._threshold = rules.long_view_threshold
         self._segments = {field: next(iter(escaped({field: None}))) for field in rules.segments if field != SURFACE}
         meta_fields = (SURFACE, *self._segments.values())
@@ -48,38 +50,42 @@ class FactReader:
         self, units: Iterable[Unit], transaction: AsyncIOMotorClientSession | None = None
     ) -> dict[Unit, Contribution]:
         """Return what each unit adds; those that add nothing are left out."""
-        units = list(units)
+        # All of it in one thread: calls do not have to wait for it, and documents are not handed over one by one.
+        return await asyncio.to_thread(
+            self._contributions, list(units), None if transaction is None else transaction.delegate
+        )
+
+    def _contributions(self, units: Sequence[Unit], transaction: ClientSession | None) -> dict[Unit, Contribution]:
         ids = [session_id for session_id, _ in units if session_id]
         alone = [event_id for session_id, event_id in units if not session_id]
         found: dict[Unit, Contribution] = {}
-        sessions: dict[str, Document] = {}
         if ids:
             query = self._sessions.find({"_id": {"$in": ids}}, self._session_fields, session=transaction)
-            sessions = {session["_id"]: session async for session in query}
+            sessions = {session["_id"]: session for session in query}
             counting = [each for each in ids if each not in sessions or _counts(sessions[each])]
-            events = await self._events_of(counting, transaction)
-            # In a thread, so that calls do not have to wait for it.
-            found = await asyncio.to_thread(self._of_sessions, counting, sessions, events)
+            events = self._events_of(counting, transaction)
+            for session_id in counting:
+                contribution = self._of_session(sessions.get(session_id), events.get(session_id, ()))
+                if contribution is not None:
+                    found[session_id, ""] = contribution
         if alone:
             keys = [{"s": "", "e": event_id} for event_id in alone]
-            query = self._events.find({"_id": {"$in": keys}}, self._event_fields, session=transaction)
-            async for event in query:
+            for event in self._events.find({"_id": {"$in": keys}}, self._event_fields, session=transaction):
                 contribution = self._contribute(event.get("meta", {}), None, [_event_facts(event)])
                 if contribution is not None:
                     found["", event["_id"]["e"]] = contribution
         return found
 
-    async def _events_of(
-        self, session_ids: Sequence[str], transaction: AsyncIOMotorClientSession | None
-    ) -> dict[str, list[EventFacts]]:
+    def _events_of(self, session_ids: Sequence[str], transaction: ClientSession | None) -> dict[str, list[EventFacts]]:
         """Return the first events of each session, oldest first; however many more there are, they are not read."""
         events: dict[str, list[EventFacts]] = {}
+        fields = {**self._event_fields, "_id": 0}
         left = list(session_ids)
         while left:
             asked, left = left, []
             query = {"session_id": {"$in": asked}}
-            found = self._events.find(query, self._event_fields, session=transaction, batch_size=MAX_EVENTS)
-            async for event in found.sort([("session_id", 1), ("created_at", 1), ("_id", 1)]):
+            found = self._events.find(query, fields, session=transaction, batch_size=MAX_EVENTS)
+            for event in found.sort([("session_id", 1), ("created_at", 1), ("_id", 1)]):
                 session_id = event["session_id"]
                 of_session = events.setdefault(session_id, [])
                 of_session.append(_event_facts(event))
@@ -88,16 +94,6 @@ class FactReader:
                     left = [each for each in asked if each > session_id]
                     break
         return events
-
-    def _of_sessions(
-        self, session_ids: Iterable[str], sessions: Mapping[str, Document], events: Mapping[str, list[EventFacts]]
-    ) -> dict[Unit, Contribution]:
-        found: dict[Unit, Contribution] = {}
-        for session_id in session_ids:
-            contribution = self._of_session(sessions.get(session_id), events.get(session_id, ()))
-            if contribution is not None:
-                found[session_id, ""] = contribution
-        return found
 
     def _of_session(self, session: Document | None, events: Sequence[EventFacts]) -> Contribution | None:
         if session is None:

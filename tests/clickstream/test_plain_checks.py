@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clickstream_service.domain.session import Session
-from clickstream_service.rpc.checks import plainly_valid_event, plainly_valid_session
+from clickstream_service.rpc.checks import PLAINLY_VALID, plainly_valid_event, plainly_valid_session
 from clickstream_service.rpc.convert import checked_events_from_pb, checked_session_from_pb, session_from_pb
 from tests.clickstream.samples import a_session, an_event
 from tideline.clickstream.v1 import event_pb2, session_pb2
+from tideline.clickstream.v1 import session_service_pb2 as pb
 from tideline.errors import InvalidField
 from tideline.rpc.validation import first_violation
 
@@ -70,6 +71,20 @@ SESSIONS = st.builds(
     | st.builds(lambda n: session_pb2.Irrelevance(reason="a" * n), st.sampled_from([1, 1024, 1025])),
 )
 
+COUNTS = st.sampled_from([0, 1, 2, 1_000, 1_001, 10_000, 10_001])
+REQUESTS = st.builds(
+    lambda kind, session_id, count: kind(session_id=session_id, events=count * [event_pb2.Event()]),
+    st.sampled_from([pb.PushEventsRequest, pb.StreamEventsRequest]),
+    IDS,
+    COUNTS,
+) | st.builds(lambda count: pb.BatchCreateSessionsRequest(sessions=count * [session_pb2.Session()]), COUNTS)
+
+
+@given(REQUESTS)
+def test_a_request_that_is_not_held_to_the_rules_keeps_them(message: Message) -> None:
+    if PLAINLY_VALID[type(message)](message):
+        assert first_violation(message) is None
+
 
 @given(EVENTS)
 def test_an_event_is_refused_exactly_when_it_breaks_a_rule(message: event_pb2.Event) -> None:
@@ -89,6 +104,12 @@ def test_a_session_is_refused_exactly_when_it_breaks_a_rule(message: session_pb2
 
 def test_what_is_common_is_taken_without_applying_the_rules() -> None:
     assert plainly_valid_event(an_event("e1", position=3, dwell={"seconds": 2}))
+    for request in (
+        pb.PushEventsRequest(session_id="s1", events=[an_event("e1")]),
+        pb.StreamEventsRequest(session_id="s1", events=[an_event("e1")]),
+        pb.BatchCreateSessionsRequest(sessions=[a_session("s1")]),
+    ):
+        assert PLAINLY_VALID[type(request)](request)
     for session in (a_session("s1"), a_session("s1", query_vector=[0.1] * 384, collection="products", objects=())):
         made = session_from_pb(session, NOW)
         assert isinstance(made, Session)
@@ -105,6 +126,9 @@ def test_what_is_common_is_taken_without_applying_the_rules() -> None:
         ),
         (session_pb2.SearchResult(), {"object_id", "rank", "score"}),
         (session_pb2.SearchQuery(), {"text"}),
+        (pb.PushEventsRequest(), {"session_id", "events"}),
+        (pb.StreamEventsRequest(), {"session_id", "events"}),
+        (pb.BatchCreateSessionsRequest(), {"sessions"}),
     ],
 )
 def test_every_field_with_a_rule_is_looked_at(message: Message, known: set[str]) -> None:

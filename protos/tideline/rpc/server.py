@@ -19,8 +19,9 @@ from tideline.rpc.telemetry import TelemetryInterceptor
 from tideline.rpc.user_ids import PseudonymInterceptor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
+    from tideline.rpc.interceptor import PlainCheck
     from tideline.rpc.pseudonyms import UserKeys
     from tideline.rpc.security import Security
 
@@ -47,15 +48,18 @@ class Server:
         calls: CallsInterceptor | None = None,
         security: Security | None = None,
         user_keys: UserKeys | None = None,
+        plainly_valid: Mapping[type, PlainCheck] | None = None,
     ) -> None:
         """Have health and, where it is wanted, reflection tell of the services in `reflect`.
 
-        With `user_keys`, whatever is behind the server knows users by their pseudonyms only.
+        With `user_keys`, whatever is behind the server knows users by their pseudonyms only. For `plainly_valid` see
+        `ContractInterceptor`.
         """
         self._calls = calls or CallsInterceptor()
         # The first one sees calls first.
         protection = [security.interceptor] if security is not None else []
-        interceptors = [TelemetryInterceptor(), *protection, self._calls, ContractInterceptor(unavailable)]
+        contract = ContractInterceptor(unavailable, plainly_valid)
+        interceptors = [TelemetryInterceptor(), *protection, self._calls, contract]
         if user_keys is not None:
             interceptors.append(PseudonymInterceptor(user_keys))
         # Two processes on one port that are not meant to be there would share its calls silently.
