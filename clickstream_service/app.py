@@ -92,9 +92,9 @@ async def running(settings: Settings, now: Callable[[], datetime] = utc_now) -> 
         sessions = MongoSessions(
             database, _session_writes(settings), now, queue.requeue_in, quiet_for=quiet_for, guard=guard
         )
-        stack.push_async_callback(_in_time, sessions.close)
+        stack.push_async_callback(_in_time, sessions.settled)
         events = MongoEvents(database, _event_writes(settings), queue.requeue_in, now, guard)
-        stack.push_async_callback(_in_time, events.close)
+        stack.push_async_callback(_in_time, events.settled)
 
         times = TimeLimits(settings.max_age, settings.max_ahead)
         rules = _feedback_rules(settings)
@@ -105,7 +105,9 @@ async def running(settings: Settings, now: Callable[[], datetime] = utc_now) -> 
         searches = MongoTraining(database)
         propensities = PropensityVersions(MongoPropensities(database), searches, strengths, now)
         snapshots = Snapshots(MongoSnapshots(database), strengths, propensities, now, settings.snapshot_settle)
-        signals = signal_parts(database, settings, strengths, propensities, now)
+        signals = signal_parts(
+            database, settings, strengths, propensities, now, writers=(sessions.settled, events.settled)
+        )
         interactions = MongoInteractions(database, events.requeue)
         privacy = await privacy_parts(
             database,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from clickstream_service.storage.rollup_recount import MongoRecount
 from clickstream_service.webhooks import HttpWebhook
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
     from datetime import datetime
 
     from clickstream_service.config import Settings
@@ -50,7 +51,14 @@ def signal_parts(
     strengths: StrengthVersions,
     examination: Examination,
     now: Callable[[], datetime],
+    *,
+    writers: Sequence[Callable[[], Awaitable[None]]],
 ) -> SignalParts:
+    """`writers` wait each until nothing waits to be written: what comes in goes before what is counted of it."""
+
+    async def lull() -> None:
+        await asyncio.gather(*(settled() for settled in writers))
+
     roles = MongoRoles(database)
     signals = Signals(MongoSignals(database), examination)
     monitors, hosts = MongoMonitors(database), frozenset(host.lower() for host in settings.monitor_webhook_hosts)
@@ -65,6 +73,7 @@ def signal_parts(
             recount(database, settings, strengths),
             Role(roles, "rollups", settings.role_lease),
             settings.signal_delay,
+            lull,
         ),
         watch=Watch(monitors, signals, webhook, hosts=hosts, rules=deliveries, now=now),
         watch_role=Role(roles, "monitors", settings.role_lease),

@@ -89,7 +89,8 @@ class Settings(SecuritySettings):
     signal_segments: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = ("surface", "device")
     """Fields of `search_meta` by whose values signals are counted, each once more; a change counts everything again."""
     signal_delay: PositiveTime = timedelta(seconds=1)
-    """For how long changes are gathered, at most, before they are brought into the signals together."""
+    """For how long changes are gathered, at most, before they are brought into the signals together; up to ten times as
+    long while more comes in than is written at once."""
     role_lease: PositiveTime = timedelta(seconds=10)
     """How long after one instance of the service has died another one goes on with its work in the background."""
     monitor_every: PositiveTime = timedelta(minutes=1)

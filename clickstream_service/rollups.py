@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
@@ -11,13 +12,15 @@ import structlog
 from clickstream_service.domain.rollup import ChangesLost, RollupRules
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
     from datetime import timedelta
 
     from clickstream_service.roles import Role
     from clickstream_service.strengths import StrengthVersions
 
+LONGEST_LAG: Final = 10
+"""So many times the usual delay the counting leaves the machine to what is coming in, at most."""
 PAUSE_S: Final = 0.5
 """How long to wait for a recount that another process does, before looking again."""
 
@@ -93,12 +96,19 @@ class Recount:
 class Rollups:
     """Follows what comes in, changes and goes; one replica at a time does."""
 
-    def __init__(self, store: RollupStore, recount: Recount, role: Role, wait: timedelta) -> None:
-        """Gathers changes for about `wait` before they are brought into the rollups."""
+    def __init__(
+        self, store: RollupStore, recount: Recount, role: Role, wait: timedelta, lull: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Gathers changes for about `wait` before they are brought into the rollups.
+
+        Then it is waited for a `lull` in what comes in, for a while: gathered for longer, the same costs less, and who
+        records something does not wait for whoever counts.
+        """
         self._store = store
         self._recount = recount
         self._role = role
         self._wait_s = wait.total_seconds()
+        self._lull = lull
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -129,4 +139,6 @@ class Rollups:
         async with self._store.following(fence, self._wait_s) as following:
             rules = await self._recount.rules()
             while await self._recount.rules() == rules:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._lull(), LONGEST_LAG * self._wait_s)
                 await following.step()

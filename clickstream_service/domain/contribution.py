@@ -31,6 +31,12 @@ REFINEMENT: Final = "query_refinement"
 PURCHASE: Final = "purchase"
 ZERO_RESULTS: Final = "zero_results"
 
+_SHOWN: Final = [
+    [{"refs": 1, f"i{rank}": 1} for rank in range(HIGH_RANKS + 1)],
+    [{"refs": 1, f"i{rank}": 1, f"s{rank}": 1} for rank in range(HIGH_RANKS + 1)],
+]
+"""What a result at a rank counts, which was not skipped, or was."""
+_tuple: Final = tuple.__new__
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _LONGEST_MS: Final = 366 * 24 * 3_600_000
 
@@ -94,6 +100,9 @@ class Contribution:
 
 class Kind(StrEnum):
     """What a rollup counts."""
+
+    # That of an enumeration is looked up by name in Python, for each of the many keys that a kind is in.
+    __hash__ = str.__hash__
 
     METRICS = "metrics"
     POSITIONS = "positions"
@@ -220,10 +229,9 @@ def _of_search(search: Search, segment: str, value: str, surface: str) -> Iterat
         yield Key(Kind.QUERIES, segment, value, day, surface, search.query_text), counts
     clicked = set(search.clicked_ranks)
     for object_id, rank in zip(search.high_objects, search.ranks, strict=False):
-        shown = {"refs": 1, f"i{rank}": 1}
-        if rank < search.lowest_click and rank not in clicked:
-            shown[f"s{rank}"] = 1
-        yield Key(Kind.SHOWN, segment, value, day, surface, object_id), shown
+        skipped = rank < search.lowest_click and rank not in clicked
+        # Like `Key(...)`, which takes twice as long, and there are many of these.
+        yield _tuple(Key, (Kind.SHOWN, segment, value, day, surface, object_id, "")), _SHOWN[skipped][rank]
 
 
 def _by_strength(types: tuple[str, ...], dwell: timedelta | None, threshold: timedelta) -> tuple[str, ...]:

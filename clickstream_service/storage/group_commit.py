@@ -113,8 +113,8 @@ class GroupCommit(Generic[_T, _R]):
             raise
         return [result for results in written for result in results]
 
-    async def close(self) -> None:
-        """Wait until everything that was submitted is written."""
+    async def settled(self) -> None:
+        """Wait until everything that was submitted is written, and nobody has submitted more meanwhile."""
         while self._writers:
             await asyncio.wait(self._writers)
 

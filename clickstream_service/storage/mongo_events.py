@@ -87,9 +87,9 @@ class MongoEvents:
         """Store the events that are not there yet; see `GroupCommit.submit` for `patient`."""
         return await self._writes.submit([_Arrival(event, allow_missing) for event in events], patient=patient)
 
-    async def close(self) -> None:
-        """Write what waits."""
-        await self._writes.close()
+    async def settled(self) -> None:
+        """Wait until nothing waits to be written."""
+        await self._writes.settled()
 
     @outages()
     async def page(self, session_id: str, after: tuple[datetime, str] | None, limit: int, max_bytes: int) -> EventPage:

@@ -50,7 +50,7 @@ class MongoFeedback:
 
     async def close(self) -> None:
         """Write what waits."""
-        await self._submissions.close()
+        await self._submissions.settled()
 
     async def requeue_in(self, session_ids: Sequence[str], transaction: Transaction) -> None:
         """Queue sessions again as part of a transaction; those that were never submitted are passed over.

@@ -67,9 +67,9 @@ class MongoSessions:
         """
         return await self._writes.submit(sessions)
 
-    async def close(self) -> None:
-        """Write what waits."""
-        await self._writes.close()
+    async def settled(self) -> None:
+        """Wait until nothing waits to be written."""
+        await self._writes.settled()
 
     @outages()
     async def get(self, session_id: str) -> Session:

@@ -49,7 +49,8 @@ class Totals:
         for key, counts in counters(contribution):
             total = by_key.get(key)
             if total is None:
-                total = by_key[key] = {}
+                by_key[key] = {name: sign * count for name, count in counts.items()}
+                continue
             for name, count in counts.items():
                 total[name] = total.get(name, 0) + sign * count
 

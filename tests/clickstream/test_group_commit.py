@@ -139,7 +139,7 @@ async def test_closing_writes_what_waits() -> None:
     commit = disk.group_commit()
     calls = [asyncio.create_task(commit.submit([item])) for item in (1, 2, 3)]
     await turns()
-    closing = asyncio.create_task(commit.close())
+    closing = asyncio.create_task(commit.settled())
     await turns()
     assert not closing.done()
     disk.ready.set()
