@@ -182,11 +182,11 @@ async def running(deployment: Deployment) -> AsyncIterator[Shop]:
             device="cpu",
         )
         await stack.enter_async_context(improvement_service.app.running(learning))
-        channels = [
+        first, second = [
             await stack.enter_async_context(grpc.aio.insecure_channel(each, options=OPTIONS))
             for each in (address, improvement_address)
         ]
-        yield Shop(*channels, deployment.collection)
+        yield Shop(first, second, deployment.collection)
 
 
 @pytest.fixture

@@ -21,6 +21,8 @@ from tideline.clickstream.v1.session_service_pb2_grpc import SessionServiceStub
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tideline.clickstream.v1.session_service_pb2_grpc import SessionServiceAsyncStub
+
 STREAMS_A_CHANNEL = 100
 MESSAGES = 5
 EVENTS_A_MESSAGE = 2
@@ -36,7 +38,7 @@ def memory_mb(pid: int, what: str = "VmRSS") -> float:
     raise RuntimeError(f"{what} is not known of {pid}")
 
 
-async def push(stub: SessionServiceStub, name: str, sent: list[int]) -> None:
+async def push(stub: SessionServiceAsyncStub, name: str, sent: list[int]) -> None:
     """Open a stream and send for as long as the server takes it; nothing is ever read."""
     call = stub.StreamEvents()
     for number in range(MESSAGES):
