@@ -2,47 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import inf, nan, sqrt
+from math import inf, sqrt
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from clickstream_service.domain.policy_value import PolicyValue, Value
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from clickstream_service.position_bias.arrays import Floats
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """The mean reward an impression would have under the target policy, with its interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyValue:
-    """The estimates and what they rest on.
-
-    `doubly_robust` is absent where no predictions were given. `effective_sample_size` = (sum w)^2 / sum w^2 (Kish),
-    `mean_weight` is near 1 when the logged propensities are right and cover the target; `clipped` is the share of
-    weights that the clip lowered, each of which biases the values of a reward that is never negative down,
-    `largest_weight` before it.
-    """
-
-    impressions: int
-    logged: Value
-    ips: Value
-    snips: Value
-    doubly_robust: Value | None
-    effective_sample_size: float
-    mean_weight: float
-    clipped: float
-    largest_weight: float
 
 
 class OffPolicyValue:
@@ -119,14 +90,17 @@ class OffPolicyValue:
             half = z * sqrt(max(squares / n - mean * mean, 0.0) / (n - 1))
             return Value(mean, mean - half, mean + half)
 
-        ratio = wr / w if w > 0 else nan
-        squares = max(wwrr - 2 * ratio * wwr + ratio * ratio * ww, 0.0) if w > 0 else nan
-        half = z * sqrt(squares * n / (n - 1)) / w if w > 0 else nan
+        snips = None
+        if w > 0:
+            ratio = wr / w
+            squares = max(wwrr - 2 * ratio * wwr + ratio * ratio * ww, 0.0)
+            half = z * sqrt(squares * n / (n - 1)) / w
+            snips = Value(ratio, ratio - half, ratio + half)
         return PolicyValue(
             impressions=n,
             logged=of(r, rr),
             ips=of(wr, wwrr),
-            snips=Value(ratio, ratio - half, ratio + half),
+            snips=snips,
             doubly_robust=of(d, dd) if self._predicted else None,
             effective_sample_size=w * w / ww if ww > 0 else 0.0,
             mean_weight=w / n,

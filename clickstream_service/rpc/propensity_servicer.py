@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from clickstream_service.policy_value import policy_value
 from clickstream_service.rpc import convert_propensities as convert
+from clickstream_service.rpc.convert_policy_value import decisions_from_pb, policy_value_to_pb
 from tideline.clickstream.v1 import propensity_service_pb2 as pb
 from tideline.clickstream.v1.propensity_service_pb2_grpc import PropensityServiceServicer
 from tideline.rpc import paging
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     import grpc
 
     from clickstream_service.propensities import PropensityVersions
@@ -51,3 +55,8 @@ class PropensityServicer(PropensityServiceServicer):
             propensities=map(convert.propensities_to_pb, found),
             next_page_token=paging.token(request, [found[-1].version]) if more else "",
         )
+
+    async def EstimatePolicyValue(
+        self, requests: AsyncIterator[pb.EstimatePolicyValueRequest], context: Context
+    ) -> pb.EstimatePolicyValueResponse:
+        return policy_value_to_pb(await policy_value(decisions_from_pb(request) async for request in requests))

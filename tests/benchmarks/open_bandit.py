@@ -55,11 +55,17 @@ def load(policy: str, data: Path) -> Impressions:
     )
 
 
-def value_of(target: Impressions, logged: Impressions, clip: float = float("inf")) -> PolicyValue:
-    """What `target`'s policy, as often as it chose each item at each position, would have earned in `logged`."""
+def policy_of(target: Impressions) -> NDArray[np.float64]:
+    """How often a policy chose each item [items, positions], at each position."""
     policy = np.zeros((ITEMS, POSITIONS))
     np.add.at(policy, (target.item, target.position), 1.0)
-    policy /= policy.sum(0)
+    shares: NDArray[np.float64] = policy / policy.sum(0)
+    return shares
+
+
+def value_of(target: Impressions, logged: Impressions, clip: float = float("inf")) -> PolicyValue:
+    """What `target`'s policy, as often as it chose each item at each position, would have earned in `logged`."""
+    policy = policy_of(target)
     half = np.arange(len(logged.item)) % 2
     model = RewardModel(ITEMS, POSITIONS)
     model.add(logged.item, logged.position, logged.click, half)
