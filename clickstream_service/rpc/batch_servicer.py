@@ -59,11 +59,10 @@ class BatchServicer(BatchServiceServicer):
             request.batch_id, request.after_number, request.limit or SESSIONS, request.events_limit or EVENTS
         )
         strengths = await self._strengths.current()
-        return pb.GetBatchSessionsResponse(
-            sessions=[convert.session_with_events_to_pb(session, strengths) for session in page.sessions],
-            last_number=page.last_number,
-            end_of_batch=page.ended,
-        )
+        answer = pb.GetBatchSessionsResponse(last_number=page.last_number, end_of_batch=page.ended)
+        for session in page.sessions:
+            convert.fill_session_with_events(answer.sessions.add(), session, strengths)
+        return answer
 
     async def ExportBatchSessions(
         self, request: pb.ExportBatchSessionsRequest, context: Context
@@ -72,9 +71,10 @@ class BatchServicer(BatchServiceServicer):
         exported = self._batches.export(request.batch_id, request.after_number, request.events_limit or EVENTS)
         async with aclosing(exported) as sessions:
             async for chunk, _ in chunks(sessions, lambda session: session.nbytes):
-                yield pb.ExportBatchSessionsResponse(
-                    sessions=[convert.session_with_events_to_pb(session, strengths) for session in chunk]
-                )
+                answer = pb.ExportBatchSessionsResponse()
+                for session in chunk:
+                    convert.fill_session_with_events(answer.sessions.add(), session, strengths)
+                yield answer
 
     async def ReleaseBatch(self, request: pb.ReleaseBatchRequest, context: Context) -> pb.ReleaseBatchResponse:
         return pb.ReleaseBatchResponse(batch=convert.batch_to_pb(await self._batches.release(request.release_id)))

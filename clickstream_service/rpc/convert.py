@@ -25,7 +25,7 @@ from tideline.rpc.structs import (
 from tideline.rpc.validation import first_violation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from clickstream_service.domain.strength import Strengths
@@ -95,22 +95,25 @@ def _session_from_pb(message: session_pb2.Session, now: datetime, content: bytes
 
 
 def session_to_pb(session: Session) -> session_pb2.Session:
-    message = session_pb2.Session(
-        session_id=session.session_id,
-        user_id=session.user_id,
-        collection=session.collection,
-        batch_id=session.batch_id,
-        session_number=session.session_number,
-    )
+    message = session_pb2.Session()
+    fill_session(message, session)
+    return message
+
+
+def fill_session(message: session_pb2.Session, session: Session) -> None:
+    """Say in an empty message what a session is; filled where it is to go, a message is not copied there."""
+    message.session_id = session.session_id
+    message.user_id = session.user_id
+    message.collection = session.collection
+    message.batch_id = session.batch_id
+    message.session_number = session.session_number
     if isinstance(session.query, str):
         message.search_query.text = session.query
     elif session.query is not None:
         struct_to_pb(session.query, message.search_query.structured)
-    message.query_vector.extend(_vector_to_pb(session.query_vector))
-    for result in session.results:
-        shown = message.search_results.add(object_id=result.object_id, rank=result.rank, score=result.score)
-        if result.meta is not None:
-            struct_to_pb(result.meta, shown.meta)
+    if session.query_vector:
+        message.query_vector.extend(_vector_to_pb(session.query_vector))
+    _fill_results(message, session.results)
     if session.search_meta is not None:
         struct_to_pb(session.search_meta, message.search_meta)
     if session.payload_filter is not None:
@@ -121,7 +124,19 @@ def session_to_pb(session: Session) -> session_pb2.Session:
     if session.irrelevance is not None:
         message.irrelevance.reason = session.irrelevance.reason
         datetime_to_pb(session.irrelevance.marked_at, message.irrelevance.marked_at)
-    return message
+
+
+def _fill_results(message: session_pb2.Session, results: Iterable[SearchResult]) -> None:
+    # Field by field, which takes half the time of `add(object_id=...)`.
+    add_result = message.search_results.add
+    for object_id, rank, score, meta in results:
+        shown = add_result()
+        shown.object_id = object_id
+        shown.rank = rank
+        if score is not None:
+            shown.score = score
+        if meta is not None:
+            struct_to_pb(meta, shown.meta)
 
 
 def filter_from_pb(message: pb.ListSessionsRequest) -> SessionFilter:
@@ -149,20 +164,26 @@ def checked_events_from_pb(
 
 
 def event_to_pb(event: Event, strengths: Strengths) -> event_pb2.Event:
-    message = event_pb2.Event(
-        event_id=event.event_id,
-        object_id=event.object_id,
-        event_types=event.event_types,
-        position=event.position,
-        flags=map(event_pb2.EventFlag.ValueType, event.flags),
-        weight=0.0 if event.noise else strengths.weight(event.event_types, event.dwell),
-    )
+    message = event_pb2.Event()
+    fill_event(message, event, strengths)
+    return message
+
+
+def fill_event(message: event_pb2.Event, event: Event, strengths: Strengths) -> None:
+    """Say in an empty message what an event is."""
+    message.event_id = event.event_id
+    message.object_id = event.object_id
+    message.event_types.extend(event.event_types)
+    if event.position is not None:
+        message.position = event.position
+    if event.flags:
+        message.flags.extend(map(event_pb2.EventFlag.ValueType, event.flags))
+    message.weight = 0.0 if event.noise else strengths.weight(event.event_types, event.dwell)
     if event.dwell is not None:
         timedelta_to_pb(event.dwell, message.dwell)
     if event.meta is not None:
         struct_to_pb(event.meta, message.meta)
     datetime_to_pb(event.created_at, message.created_at)
-    return message
 
 
 def event_from_pb(session_id: str, message: event_pb2.Event, now: datetime) -> Event | InvalidField:

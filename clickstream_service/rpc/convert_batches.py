@@ -33,9 +33,9 @@ def batch_to_pb(batch: Batch) -> pb.Batch:
     return message
 
 
-def session_with_events_to_pb(content: SessionWithEvents, strengths: Strengths) -> pb.SessionWithEvents:
-    return pb.SessionWithEvents(
-        session=convert.session_to_pb(content.session),
-        events=[convert.event_to_pb(event, strengths) for event in content.events],
-        events_truncated=content.truncated,
-    )
+def fill_session_with_events(message: pb.SessionWithEvents, content: SessionWithEvents, strengths: Strengths) -> None:
+    """Say in an empty message what a session and its events are."""
+    convert.fill_session(message.session, content.session)
+    for event in content.events:
+        convert.fill_event(message.events.add(), event, strengths)
+    message.events_truncated = content.truncated

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from clickstream_service.domain.feedback import FeedbackOutcome, FeedbackState
-from clickstream_service.rpc.convert_batches import session_with_events_to_pb
+from clickstream_service.rpc.convert_batches import fill_session_with_events
 from tideline.clickstream.v1 import feedback_service_pb2 as pb
 from tideline.rpc.structs import datetime_to_pb, timedelta_from_pb
 
@@ -48,13 +48,14 @@ def lease_to_pb(lease: Lease) -> pb.FeedbackLease:
 
 
 def session_to_pb(session: FeedbackSession, strengths: Strengths, examination: Sequence[float]) -> pb.FeedbackSession:
-    return pb.FeedbackSession(
-        session=session_with_events_to_pb(session.content, strengths),
+    message = pb.FeedbackSession(
         state=_STATES[session.state],
         failures=session.failures,
         examination=examination,
         traceparent=session.content.session.trace,
     )
+    fill_session_with_events(message.session, session.content, strengths)
+    return message
 
 
 def renewal_to_pb(renewal: Renewal) -> pb.RenewLeaseResponse:

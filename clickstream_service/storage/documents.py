@@ -22,6 +22,7 @@ RECORDED: Final = dict.fromkeys(
 """The fields that `recorded` reads, as a projection."""
 
 _MICROSECOND: Final = timedelta(microseconds=1)
+_tuple: Final = tuple.__new__
 
 
 def from_session(session: Session, batch_id: str, session_number: int, recorded_at: datetime) -> Document:
@@ -73,7 +74,21 @@ def to_session(document: Document) -> Session:
         user_id=document["user_id"],
         query=query,
         query_vector=document.get("query_vector", b""),
-        results=tuple(map(_to_result, document["search_results"])),
+        results=tuple(
+            [
+                # Like `SearchResult(...)`, which takes twice as long.
+                _tuple(
+                    SearchResult,
+                    (
+                        result["object_id"],
+                        result["rank"],
+                        result.get("score"),
+                        unescaped(result["meta"]) if "meta" in result else None,
+                    ),
+                )
+                for result in document["search_results"]
+            ]
+        ),
         search_meta=_to_struct(document.get("search_meta")),
         payload_filter=_to_struct(document.get("payload_filter")),
         sort_by=tuple(SortBy(by["field"], SortOrder(by["order"])) for by in document.get("sort_by", ())),
@@ -153,24 +168,26 @@ def from_event(
 
 
 def to_event(document: Document) -> Event:
-    dwell_us = document.get("dwell_us")
+    found = document.get
+    dwell_us, flags = found("dwell_us"), found("flags")
+    # By place, which takes half the time.
     return Event(
-        session_id=document["session_id"],
-        event_id=document["_id"]["e"],
-        object_id=document["object_id"],
-        event_types=tuple(document["event_types"]),
-        position=document.get("position"),
-        dwell=None if dwell_us is None else timedelta(microseconds=dwell_us),
-        meta=_to_struct(document.get("meta")),
-        created_at=created_at(document),
-        fingerprint=document["fingerprint"],
-        nbytes=document["nbytes"],
-        flags=tuple(map(EventFlag, document.get("flags", ()))),
-        user_id=document.get("user_id", ""),
-        query_text=document.get("query_text", ""),
-        document_score=document.get("document_score"),
-        result_set_size=document.get("result_set_size"),
-        noise=tuple(document.get("noise", ())),
+        document["session_id"],
+        document["_id"]["e"],
+        document["object_id"],
+        tuple(document["event_types"]),
+        found("position"),
+        None if dwell_us is None else timedelta(0, 0, dwell_us),
+        _to_struct(found("meta")),
+        created_at(document),
+        document["fingerprint"],
+        document["nbytes"],
+        tuple(map(EventFlag, flags)) if flags else (),
+        found("user_id", ""),
+        found("query_text", ""),
+        found("document_score"),
+        found("result_set_size"),
+        tuple(found("noise", ())),
     )
 
 
@@ -197,13 +214,6 @@ def _from_result(result: SearchResult) -> Document:
     if result.meta is not None:
         document["meta"] = escaped(result.meta)
     return document
-
-
-def _to_result(document: Document) -> SearchResult:
-    meta = document.get("meta")
-    return SearchResult(
-        document["object_id"], document["rank"], document.get("score"), None if meta is None else unescaped(meta)
-    )
 
 
 def _to_irrelevance(document: Document) -> Irrelevance | None:

@@ -20,7 +20,7 @@ than requests do. One that is too deep to be read would be in the way of all oth
 
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 _SECOND: Final = timedelta(seconds=1)
-_MICROSECOND: Final = timedelta(microseconds=1)
+_DAY_S: Final = 24 * 60 * 60
 _SECONDS: Final = range(
     (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _SECOND, (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _SECOND + 1
 )
@@ -51,8 +51,7 @@ def datetime_from_pb(at: Timestamp, field: str) -> datetime:
 
 
 def datetime_to_pb(at: datetime, timestamp: Timestamp) -> None:
-    seconds, rest = divmod(at - _EPOCH, _SECOND)
-    timestamp.seconds, timestamp.nanos = seconds, rest.microseconds * 1000
+    timedelta_to_pb(at - _EPOCH, timestamp)
 
 
 def timedelta_from_pb(duration: Duration) -> timedelta:
@@ -60,9 +59,10 @@ def timedelta_from_pb(duration: Duration) -> timedelta:
     return timedelta(seconds=duration.seconds, microseconds=duration.nanos // 1000)
 
 
-def timedelta_to_pb(delta: timedelta, duration: Duration) -> None:
-    seconds, rest = divmod(delta, _SECOND)
-    duration.seconds, duration.nanos = seconds, rest // _MICROSECOND * 1000
+def timedelta_to_pb(delta: timedelta, message: Duration | Timestamp) -> None:
+    """Fill a duration, or a time so long after the epoch."""
+    # By its fields, which takes half the time of `divmod`.
+    message.seconds, message.nanos = delta.days * _DAY_S + delta.seconds, delta.microseconds * 1000
 
 
 def _value_from_pb(value: Value, field: str, room: int) -> Any:
