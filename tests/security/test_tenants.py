@@ -118,6 +118,7 @@ CHANGES: dict[str, tuple[Callable[[Any], Any], ...]] = {
     "CreateCollection": (lambda request: setattr(request.collection, "dimension", 3),),
     "UpsertObjects": (lambda request: request.objects[0].parts[0].vector.extend([0, 1]),),
     "Search": (lambda request: request.query_vector.extend([1, 0]),),
+    "EstimatePolicyValue": (lambda request: setattr(request.decisions[0], "logging_propensity", 1),),
 }
 """What has to be said beside ids."""
 
