@@ -42,9 +42,10 @@ class PrivacyServicer(PrivacyServiceServicer):
         strengths = await self._strengths.current()
         async with aclosing(self._data.sessions(request.user_id)) as sessions:
             async for some, _ in chunks(sessions, lambda session: session.nbytes):
-                yield pb.ExportUserResponse(
-                    sessions=[convert_batches.session_with_events_to_pb(session, strengths) for session in some]
-                )
+                answer = pb.ExportUserResponse()
+                for session in some:
+                    convert_batches.fill_session_with_events(answer.sessions.add(), session, strengths)
+                yield answer
         async with aclosing(self._data.interactions(request.user_id)) as interactions:
             async for alone, _ in chunks(interactions, lambda interaction: interaction.nbytes_recorded):
                 yield pb.ExportUserResponse(interactions=map(convert_interactions.interaction_to_pb, alone))
