@@ -8,6 +8,7 @@ import grpc
 
 from tideline.errors import DependencyUnavailable
 from tideline.improvement.v1 import object_service_pb2, object_service_pb2_grpc
+from tideline.rpc.breaker import Breaker
 from tideline.rpc.channels import NOTHING
 from tideline.rpc.server import OPTIONS
 
@@ -27,6 +28,8 @@ class ImprovementClient:
         self._channel = access.aio_channel(address, _CHANNEL)
         self._objects = object_service_pb2_grpc.ObjectServiceStub(self._channel)
         self._patience_s = patience.total_seconds()
+        # Of many who are to be forgotten, each would wait in vain.
+        self._breaker = Breaker("the improvement service")
 
     async def close(self) -> None:
         await self._channel.close()
@@ -37,8 +40,9 @@ class ImprovementClient:
         Raises `DependencyUnavailable` when that failed for whatever reason: it has to be done again.
         """
         request = object_service_pb2.DeleteUserVectorsRequest(user_id=user_id)
-        try:
-            answer = await self._objects.DeleteUserVectors(request, timeout=self._patience_s)
-        except grpc.aio.AioRpcError as error:
-            raise DependencyUnavailable("the improvement service did not forget a user") from error
+        with self._breaker.watching():
+            try:
+                answer = await self._objects.DeleteUserVectors(request, timeout=self._patience_s)
+            except grpc.aio.AioRpcError as error:
+                raise DependencyUnavailable("the improvement service did not forget a user") from error
         return int(answer.copies_deleted)
