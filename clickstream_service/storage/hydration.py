@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from clickstream_service.storage.database import Database
     from tideline.mongo.client import Document
 
-GROUP: Final = 64
+GROUP: Final = 128
 """How many sessions have their events looked up at once, at most."""
 GROUP_BYTES: Final = 4 * 1024 * 1024
 """How large these sessions may be together, measured as messages; a larger one comes alone."""
