@@ -70,7 +70,7 @@ async def running(settings: Settings, now: Callable[[], datetime] = utc_now) -> 
     """Serve until the block ends; yields the port.
 
     Leaving it in order: calls under way get their grace, then what waits is written, then the database is let go.
-    Raises `DependencyUnavailable` when there is no database and `RuntimeError` when the address is taken.
+    Raises `DependencyUnavailable` when there is no database and `Misconfigured` when the address is taken.
     """
     async with AsyncExitStack() as stack:
         security = stack.enter_context(closing(Security(settings)))

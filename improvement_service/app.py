@@ -71,7 +71,7 @@ async def running(
 
     Leaving it in order: no more calls and no more users are taken, calls under way get their grace, the run under way
     settles what it is writing and gives back the rest, then the databases are let go.
-    Raises `DependencyUnavailable` when there is no MongoDB, `RuntimeError` when the address is taken, `LookupError`
+    Raises `DependencyUnavailable` when there is no MongoDB, `Misconfigured` when the address is taken, `LookupError`
     when an embedder or a filter that the settings name is not installed, `WrongUserKeys` when these are not the keys
     of the database.
     """

@@ -43,6 +43,10 @@ def _serve(arguments: argparse.Namespace) -> int:
             refuse_exposure(settings, settings.listen)
         with tracing.exported("improvement"):
             asyncio.run(_run(settings))
+    except ModuleNotFoundError as missing:
+        cause = f"{missing}; install it with tideline[improvement]"
+        structlog.get_logger(__name__).error("cannot start", service="improvement", cause=cause)
+        return 1
     except (DependencyUnavailable, Misconfigured, LookupError) as failure:
         structlog.get_logger(__name__).error("cannot start", service="improvement", cause=str(failure))
         return 1

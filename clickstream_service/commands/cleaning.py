@@ -30,7 +30,7 @@ def register(commands: Commands) -> None:
         type=_days,
         default=SINCE_DAYS,
         metavar="N",
-        help="look at the events of the last N days; at all with 0 (default: %(default)s)",
+        help="look at the events of the last N days; at all of them with 0 (default: %(default)s)",
     )
     parser.add_argument("--by", default="", help="who cleans, for the record (default: who is logged in)")
     parser.set_defaults(run=_run)

@@ -42,6 +42,8 @@ def _run(arguments: argparse.Namespace) -> int:
         erase = privacy_service_pb2_grpc.PrivacyServiceStub(channel).EraseUser
         try:
             receipt = erase(request).receipt
+            if receipt.state != privacy_service_pb2.ERASURE_STATE_FINISHED:
+                print("under way; the service goes on by itself, whether or not this waits", file=sys.stderr)  # noqa: T201
             while receipt.state != privacy_service_pb2.ERASURE_STATE_FINISHED:
                 time.sleep(PAUSE_S)
                 receipt = erase(request).receipt

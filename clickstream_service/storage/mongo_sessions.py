@@ -137,6 +137,13 @@ class MongoSessions:
             ]
             contents = {key: _content(session) for key, session in first.items()}
             contents |= {key: (document["fingerprint"], document["user_id"]) for key, document in known.items()}
+            others = [key for key in known if contents[key] != _content(first[key])]
+            if others:
+                # What the service had filled in, ranks and a time, comes back with what was exported.
+                stored = self._database.sessions.find({"_id": {"$in": others}}, session=transaction)
+                for session in map(documents.to_session, await stored.to_list(None)):
+                    if _told(session) == _told(first[session.session_id]):
+                        contents[session.session_id] = _content(first[session.session_id])
             recorded = {key: documents.to_recorded(document) for key, document in known.items()}
             return watch, contents, recorded | (await self._insert(new, transaction) if new else {})
 
@@ -186,6 +193,13 @@ class MongoSessions:
 
 def _content(session: Session) -> Content:
     return session.fingerprint, session.user_id
+
+
+def _told(session: Session) -> Session:
+    """Return what the client told, or would have, had nothing been filled in."""
+    return replace(
+        session, fingerprint=b"", nbytes=0, trace="", batch_id="", session_number=0, irrelevance=None, submitted=False
+    )
 
 
 def _result(

@@ -21,7 +21,9 @@ RUNS: Final = 10
 def register(commands: Commands) -> None:
     """Add the command."""
     parser = commands.add("rebuild", "make all vectors in Milvus again: originals of a file, and copies of every user")
-    parser.add_argument("--originals", type=Path, help="a file of `tideline objects export`; those that are there stay")
+    parser.add_argument(
+        "--originals", type=Path, help="a file of `tideline objects export`; replaces what is there under the same ids"
+    )
     parser.add_argument("--address", default="127.0.0.1:50052", help="the improvement service (default: %(default)s)")
     parser.add_argument(
         "--clickstream", default="127.0.0.1:50051", help="the clickstream service (default: %(default)s)"

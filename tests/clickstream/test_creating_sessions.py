@@ -75,6 +75,21 @@ async def test_creating_a_session_again_returns_the_first_one(sessions: SessionS
     assert await create(sessions, a_full_session("s1", clock)) == first
 
 
+async def test_a_session_that_comes_back_with_what_the_service_filled_in_is_the_same_one(
+    sessions: SessionServiceAsyncStub, clock: Clock
+) -> None:
+    first = await create(sessions, a_session("s1", objects=("a", "b")))
+    came_back = session_pb2.Session()
+    came_back.CopyFrom(first)
+    for field in ("batch_id", "session_number"):
+        came_back.ClearField(field)
+    assert [result.rank for result in came_back.search_results] == [1, 2]
+    clock.advance(timedelta(hours=1))
+    assert await create(sessions, came_back) == first
+    came_back.search_results[1].rank = 3
+    assert (await refusal(create(sessions, came_back))).reason == "SESSION_CONFLICT"
+
+
 async def test_a_retry_without_a_time_returns_the_time_of_the_first_one(
     sessions: SessionServiceAsyncStub, clock: Clock
 ) -> None:

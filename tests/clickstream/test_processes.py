@@ -20,6 +20,7 @@ from tests.clickstream.calls import create, push
 from tests.clickstream.samples import a_session, an_event
 from tideline.clickstream.v1 import event_pb2 as events_pb
 from tideline.clickstream.v1.session_service_pb2_grpc import SessionServiceStub
+from tideline.errors import Misconfigured
 from tideline.rpc.processes import nth, reserve
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ async def test_calls_are_shared_and_go_on_when_a_process_is_killed(
 
 
 def test_a_port_that_is_taken_is_not_shared() -> None:
-    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as other, pytest.raises(RuntimeError):
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as other, pytest.raises(Misconfigured):
         reserve(f"127.0.0.1:{other.getsockname()[1]}")
 
 

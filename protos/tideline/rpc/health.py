@@ -12,7 +12,7 @@ import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 
-from tideline.rpc import logs, metrics
+from tideline.rpc import logs, metrics, processes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -49,14 +49,15 @@ class Health:
     async def served(self, address: str) -> AsyncIterator[None]:
         """Answer at `address` too, without encryption, for as long as the block lasts; not at all when it is empty.
 
-        Raises `RuntimeError` when it is taken.
+        Raises `Misconfigured` when it is taken.
         """
         if not address:
             yield
             return
         server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
-        port = server.add_insecure_port(address)
+        with processes.binding(address):
+            port = server.add_insecure_port(address)
         await server.start()
         _log.info("serving health", address=address, port=port)
         try:

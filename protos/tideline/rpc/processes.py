@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -18,7 +19,7 @@ import structlog
 from tideline.errors import Misconfigured
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 SHARED: Final = "TIDELINE_SHARES_PORT"
 """Set for a process that shares its port with others, and ends when its standard input does."""
@@ -35,18 +36,25 @@ def shares_port() -> bool:
     return SHARED in os.environ
 
 
+@contextmanager
+def binding(address: str) -> Iterator[None]:
+    """Around taking an address; raises `Misconfigured` where it cannot be had, which gRPC says with `RuntimeError`."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise Misconfigured(f"cannot listen on {address}: it is taken, or not this machine's") from error
+
+
 def reserve(address: str) -> tuple[socket.socket, str]:
     """Take the port of `address` for processes that share it; returns what holds it, and the address with the port.
 
-    Raises `RuntimeError` when it is taken: others could only tell by the calls that they miss.
+    Raises `Misconfigured` when it is taken: others could only tell by the calls that they miss.
     """
     host, port = _parts(address)
-    try:
+    with binding(address):
         with _bound(host, port, shared=False) as alone:
             port = alone.getsockname()[1]
         holder = _bound(host, port, shared=True)
-    except OSError as taken:
-        raise RuntimeError(f"{address} cannot be listened on: {taken.strerror}") from taken
     return holder, f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

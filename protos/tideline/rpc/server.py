@@ -75,10 +75,11 @@ class Server:
             reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), self.grpc)
 
     def listen(self, address: str) -> int:
-        """Bind to `address` and return the port; raises `RuntimeError` when it is taken."""
-        if self._credentials is None:
-            return self.grpc.add_insecure_port(address)
-        return self.grpc.add_secure_port(address, self._credentials)
+        """Bind to `address` and return the port; raises `Misconfigured` when it is taken, or not ours."""
+        with processes.binding(address):
+            if self._credentials is None:
+                return self.grpc.add_insecure_port(address)
+            return self.grpc.add_secure_port(address, self._credentials)
 
     async def start(self, *, ready: bool = True) -> None:
         """Take calls from now on, and say so, unless it takes `health.watch` to find out that it is `ready`."""
