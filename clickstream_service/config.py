@@ -55,7 +55,7 @@ class Settings(SecuritySettings):
     """For how long one may not answer until the service says that it is not ready."""
 
     user_keys_file: Path | None = None
-    """Keys, `ID:BASE64` a line, the newest last; with them only pseudonyms of user ids are stored: deploy/OPERATIONS.md."""
+    """Keys, `ID:BASE64` a line, the newest last; with them only pseudonyms are stored: deploy/OPERATIONS.md."""
 
     max_age: PositiveTime = timedelta(hours=12)
     """Sessions and events from longer ago are refused."""

@@ -48,7 +48,7 @@ class Settings(SecuritySettings):
     milvus_index_type: str = ""
     """The index of vectors as Milvus calls it; HNSW on a server and the exact FLAT on Milvus Lite when empty."""
     user_keys_file: Path | None = None
-    """Keys, `ID:BASE64` a line, the newest last; with them only pseudonyms of user ids are stored: deploy/OPERATIONS.md.
+    """Keys, `ID:BASE64` a line, the newest last; with them only pseudonyms are stored: deploy/OPERATIONS.md.
 
     The clickstream service has to have the same.
     """
