@@ -33,6 +33,7 @@ MEAN: Final = -1
 ANY: Final = 'pk != ""'
 SHARED: Final = 'owner == ""'
 SEARCHED: Final = f"{SHARED} and scored == true"
+OF_USERS: Final = "_personal"
 METRICS: Final = {Metric.COSINE: "COSINE", Metric.DOT: "IP", Metric.EUCLID: "L2"}
 
 PERSONAL: Final = ("object_id", "user_id", "part", "scored", "base_hash", "learned_from", "vector")
@@ -46,7 +47,7 @@ _MOST_QUERIES: Final = 3_000
 
 def personal(index: SearchIndex) -> str:
     """Return what Milvus calls the collection of users' copies; that of the originals is `index.vectors`."""
-    return f"{index.vectors}_personal"
+    return index.vectors + OF_USERS
 
 
 def collection_schema(index: SearchIndex) -> CollectionSchema:

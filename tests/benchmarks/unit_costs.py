@@ -26,6 +26,7 @@ from pymongo import MongoClient
 
 from deploy.local.mongod import Mongod
 from deploy.local.stack import Stack
+from improvement_service.vectors import schema
 from tests.benchmarks.ingesting.servers import cpu_s
 from tideline.clickstream.v1 import batch_service_pb2, batch_service_pb2_grpc, event_pb2, session_pb2
 from tideline.clickstream.v1 import session_service_pb2 as pb
@@ -222,7 +223,7 @@ def _print_copies(milvus: str) -> None:
     """Count what copies take, uncompressed."""
     client = MilvusClient(milvus)
     for name in client.list_collections():
-        if name.endswith("_personal"):
+        if name.endswith(schema.OF_USERS):
             client.load_collection(name)
             rows = client.query(name, filter='object_id != ""', output_fields=["*"], limit=1_000)
             counted = client.query(name, filter='object_id != ""', output_fields=["count(*)"])[0]["count(*)"]

@@ -45,7 +45,7 @@ async def upsert_row(bench: Bench) -> Row:
         async def through_client() -> float:
             began = time.perf_counter()
             for start in range(0, len(rows), A_CALL):
-                client.upsert(bare.vectors, rows[start : start + A_CALL])
+                client.upsert(schema.personal(bare), rows[start : start + A_CALL])
             return len(rows) / (time.perf_counter() - began)
 
         measured = await interleaved({"ours": through_store, "bare": through_client}, bench.rounds)

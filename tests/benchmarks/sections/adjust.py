@@ -16,7 +16,7 @@ from tests.benchmarks.learning.cycle import cycle_table
 from tests.benchmarks.learning.upserts import upsert_row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from tests.benchmarks.harness import Bench, Measure, Row
 
@@ -24,12 +24,12 @@ LOOP_SESSIONS = 20
 ASKED = {384: ((25, 100), (10, 30)), 1024: ((15, 60), None)}
 
 
-async def tables(bench: Bench) -> list[Table]:
-    """Return the adjusters, and the cycle with what it is made of."""
+async def tables(bench: Bench) -> AsyncIterator[Table]:
+    """Yield the adjusters, and the cycle with what it is made of."""
     rows = [row for dimension in ASKED for row in await _adjusters(bench, dimension)]
-    adjusters = Table("Adjusters (sessions of 20 items of 1 to 4 parts, CPU)", rows)
+    yield Table("Adjusters (sessions of 20 items of 1 to 4 parts, CPU)", rows)
     cycle = await cycle_table(bench)
-    return [adjusters, Table(cycle.title, [*cycle.rows, await upsert_row(bench)], cycle.text)]
+    yield Table(cycle.title, [*cycle.rows, await upsert_row(bench)], cycle.text)
 
 
 async def _adjusters(bench: Bench, dimension: int) -> list[Row]:

@@ -12,28 +12,26 @@ from tests.benchmarks.learning.crowd import copied_users
 from tests.benchmarks.learning.stored import stored_events
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from tests.benchmarks.harness import Bench
 
 MOST = 0.1
 
 
-async def tables(bench: Bench) -> list[Table]:
-    """Return costs at growing amounts of stored events, and of users with copies."""
+async def tables(bench: Bench) -> AsyncIterator[Table]:
+    """Yield costs at growing amounts of stored events, and of users with copies."""
     events = (1_000, 10_000, 100_000) if bench.quick else (10_000, 100_000, 1_000_000, 5_000_000)
     users = (100, 1_000, 10_000) if bench.quick else (1_000, 10_000, 100_000)
     began = time.perf_counter()
     stored = [await stored_events(bench.folder, amount) for amount in events]
-    crowds = await copied_users(bench.folder, users)
     text = (
         "Each amount is filled by the driver with documents as the service writes them, in a database of its own; then "
         f"services start and are measured by their RPCs. Filled and measured in {time.perf_counter() - began:.0f} s."
     )
-    return [
-        Table("By stored events", _rows(events, stored), text),
-        Table("By users with copies (5 each, D=64, 10,000 objects)", _rows(users, crowds)),
-    ]
+    yield Table("By stored events", _rows(events, stored), text)
+    crowds = await copied_users(bench.folder, users)
+    yield Table("By users with copies (5 each, D=64, 10,000 objects)", _rows(users, crowds))
 
 
 def _rows(amounts: Sequence[int], costs: Sequence[dict[str, float]]) -> list[Row]:
