@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -15,6 +16,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+FIRST_PORT = 10_000
+ATTEMPTS = 100
+"""So many ports are tried."""
 TETHER = Path(__file__).with_name("tether.py")
 
 # A tether is tied to the thread that starts the child. This one lives as long as the process does, so a stack
@@ -80,8 +84,19 @@ class Process:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that was free a moment ago; who binds it may still lose a race."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of the loopback interface that was free a moment ago; who binds it may still lose a race.
+
+    Not one of those that the system gives to outgoing connections: whoever restarts on the same port, say after it was
+    killed, would lose it to any connection that is made meanwhile.
+    """
+    given_away = _first_given_away()
+    above = given_away if given_away >= FIRST_PORT + ATTEMPTS else 65_536
+    for port in random.sample(range(FIRST_PORT, above), k=ATTEMPTS):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise StartFailed("no port of the loopback interface is free")
+
+
+def _first_given_away() -> int:
+    return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
