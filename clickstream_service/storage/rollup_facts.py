@@ -51,9 +51,14 @@ class FactReader:
     ) -> dict[Unit, Contribution]:
         """Return what each unit adds; those that add nothing are left out."""
         # All of it in one thread: calls do not have to wait for it, and documents are not handed over one by one.
-        return await asyncio.to_thread(
-            self._contributions, list(units), None if transaction is None else transaction.delegate
-        )
+        delegate = None if transaction is None else transaction.delegate
+        work = asyncio.create_task(asyncio.to_thread(self._contributions, list(units), delegate))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            # Whoever ends the transaction now has to have it alone.
+            await asyncio.gather(work, return_exceptions=True)
+            raise
 
     def _contributions(self, units: Sequence[Unit], transaction: ClientSession | None) -> dict[Unit, Contribution]:
         ids = [session_id for session_id, _ in units if session_id]

@@ -211,9 +211,7 @@ async def test_a_database_that_does_not_answer_is_unavailable_and_nothing_worse(
     settings: Settings, clock: Clock, tmp_path: Path
 ) -> None:
     with Mongod(tmp_path) as mongod:
-        own = settings.model_copy(
-            update={"mongo_uri": MongoDsn(mongod.uri), "mongo_patience": timedelta(milliseconds=200)}
-        )
+        own = settings.model_copy(update={"mongo_uri": MongoDsn(mongod.uri), "mongo_patience": timedelta(seconds=1)})
         async with serving(own, clock) as service:
             await create(service.sessions, a_session("s1"))
             mongod.stop()
