@@ -158,7 +158,8 @@ async def running(settings: Settings, now: Callable[[], datetime] = utc_now) -> 
 async def _in_time(close: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Let what is under way be written, unless the database does not answer: by now nobody waits for it."""
     try:
-        await asyncio.wait_for(close(), FLUSH_S)
+        async with asyncio.timeout(FLUSH_S):
+            await close()
     except TimeoutError:
         _log.warning("writes under way were given up; none of them was acknowledged")
 

@@ -63,7 +63,8 @@ class _Rollups:
 
     async def caught_up(self) -> None:
         try:
-            await asyncio.wait_for(self._rollups.caught_up(), ROLLUPS_PATIENCE_S)
+            async with asyncio.timeout(ROLLUPS_PATIENCE_S):
+                await self._rollups.caught_up()
         except TimeoutError as late:
             raise DependencyUnavailable("the rollups do not catch up") from late
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -125,10 +126,9 @@ class Erasures:
             except Exception as error:  # noqa: BLE001 - it is carried on later
                 _log.error("erasures could not be carried on", **logs.describe(error))
             if not busy:
-                try:
-                    await asyncio.wait_for(self._asked.wait(), pause.total_seconds())
-                except TimeoutError:
-                    continue
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause.total_seconds()):
+                        await self._asked.wait()
 
     async def step(self) -> bool:
         """Carry on one erasure as far as it goes; returns False when none is due."""

@@ -140,5 +140,6 @@ class Rollups:
             rules = await self._recount.rules()
             while await self._recount.rules() == rules:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._lull(), LONGEST_LAG * self._wait_s)
+                    async with asyncio.timeout(LONGEST_LAG * self._wait_s):
+                        await self._lull()
                 await following.step()

@@ -146,7 +146,8 @@ class Improvement:
             seen = run
             here = self._run is not None and self._run.run_id == run_id
             with suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), None if here else LOOKED_AT_EVERY_S)
+                async with asyncio.timeout(None if here else LOOKED_AT_EVERY_S):
+                    await changed.wait()
 
     async def pause(self, *, paused: bool) -> Schedule:
         """Pause scheduled runs on all replicas, or let them happen again."""
@@ -212,7 +213,8 @@ class Improvement:
         """Save the run and tell those who watch it, now and then, until it is over."""
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(over.wait(), SAVED_EVERY_S)
+                async with asyncio.timeout(SAVED_EVERY_S):
+                    await over.wait()
                 return
             progress.count(run.tally)
             await self._save(run)

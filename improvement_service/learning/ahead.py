@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -25,8 +25,7 @@ async def ahead(items: AsyncGenerator[_T, None]) -> AsyncIterator[AsyncIterator[
     finally:
         making.cancel()
         # What it raised was raised to the reader, unless the reader has left for a reason of its own.
-        with suppress(asyncio.CancelledError, Exception):
-            await making
+        await asyncio.gather(making, return_exceptions=True)
 
 
 async def until(stop: asyncio.Event, items: AsyncGenerator[_T, None]) -> AsyncGenerator[_T, None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Self
 
@@ -40,8 +39,9 @@ class Leases:
     async def __aexit__(self, *_: object) -> None:
         if self._renewing is not None:
             self._renewing.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._renewing
+            await asyncio.wait([self._renewing])
+            if not self._renewing.cancelled():
+                self._renewing.result()
         left = list(self._until)
         self._until.clear()
         if left or self._broken_off:

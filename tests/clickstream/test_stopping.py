@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import grpc
@@ -14,6 +14,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 from clickstream_service.app import running
+from clickstream_service.domain.erasure import Erasure
+from clickstream_service.privacy import Erasures
 from tests.clickstream.calls import create
 from tests.clickstream.conftest import Clock
 from tests.clickstream.samples import a_session, an_event
@@ -113,3 +115,23 @@ async def test_a_call_whose_deadline_is_over_is_not_begun(service: Service) -> N
     with pytest.raises(grpc.aio.AioRpcError) as missing:
         await service.sessions.GetSession(pb.GetSessionRequest(session_id="late"))
     assert missing.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+class NothingToErase:
+    """Knows of no erasure that has to be carried on."""
+
+    async def begin(self, user_id: str, now: datetime) -> Erasure:
+        return Erasure(user_id, requested_at=now, finished_at=now, erased={})
+
+    async def claim(self, _: timedelta) -> None:
+        return None
+
+
+async def test_a_stop_in_the_moment_in_which_something_happens_is_not_missed() -> None:
+    erasures = Erasures(NothingToErase(), None, None, timedelta(0), lambda: datetime.now(UTC))  # type: ignore[arg-type]
+    background = asyncio.create_task(erasures.run(timedelta(minutes=1)))
+    await asyncio.sleep(0)
+    await erasures.erase("ann", None)
+    background.cancel()
+    await asyncio.wait([background])
+    assert background.cancelled()
