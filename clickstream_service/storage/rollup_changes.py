@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 from pymongo.errors import OperationFailure
 
 from clickstream_service.domain.rollup import ChangesLost
-from tideline.mongo.availability import within
 from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
@@ -34,9 +33,6 @@ MARKS: Final = "rollup_marks"
 LONGEST_WAIT_S: Final = 0.1
 """How long one look for changes takes when there are none: whoever stops the service waits for it."""
 READ_AT_ONCE: Final = 1_000
-ANSWER_S: Final = 120.0
-"""For how long the database may search its log: an answer that got lost would be waited for forever, also by whoever
-stops the service."""
 
 UNCOUNTED: Final = ["submitted", "check_at", "user_id", "query_text", "query_key", "recorded_at", "awaits_session"]
 """Fields that nothing is counted by: sessions and events in which only these are changed stay as they were counted."""
@@ -106,17 +102,16 @@ class ChangeReader:
             raise
 
     def _read(self, limit: int, within_s: float) -> Changes:
+        stream = self._opened()
         changes = Changes()
         until = time.monotonic() + within_s
-        with within(within_s + ANSWER_S):
-            stream = self._opened()
-            while len(changes.units) < limit and not changes.marks:
-                change = stream.try_next()
-                if change is None:
-                    break
-                _note(change, changes)
-                if time.monotonic() > until:
-                    break
+        while len(changes.units) < limit and not changes.marks:
+            change = stream.try_next()
+            if change is None:
+                break
+            _note(change, changes)
+            if time.monotonic() > until:
+                break
         changes.token = stream.resume_token
         return changes
 
@@ -132,8 +127,7 @@ class ChangeReader:
 
     def _close(self) -> None:
         if self._stream is not None:
-            with within(ANSWER_S):
-                self._stream.close()
+            self._stream.close()
 
 
 def _note(change: Mapping[str, Any], changes: Changes) -> None:
