@@ -57,8 +57,9 @@ class MilvusServer:
             self._process.kill()
             raise
 
-    def running(self) -> bool:
-        return self._process.running()
+    def healthy(self) -> bool:
+        """Whether it runs and says, within some seconds, that all of it is well."""
+        return self._process.running() and self._says_healthy()
 
     def kill(self) -> None:
         """End at once, as a power cut would."""
@@ -85,11 +86,14 @@ class MilvusServer:
     def _wait(self, deadline: float) -> None:
         while time.monotonic() < deadline:
             self._process.check()
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self._ports[1]}/healthz", timeout=5) as answer:
-                    if answer.status == 200:
-                        return
-            except (urllib.error.URLError, ConnectionError, TimeoutError):
-                pass
+            if self._says_healthy():
+                return
             time.sleep(0.1)
         raise StartFailed(f"Milvus did not become healthy in time:\n{self._process.tail()}")
+
+    def _says_healthy(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._ports[1]}/healthz", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return False
