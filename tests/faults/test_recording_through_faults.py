@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 DATABASE = "faults"
 SESSIONS = 150
+NEARLY_FULL = 60_000_000
+"""So many bytes of a small disk are left when writing begins: MongoDB wants some for its journal."""
 SOON_S = 2.0
 """How long writers wait for an answer before they turn to somebody else."""
 
@@ -135,13 +137,18 @@ async def test_a_full_disk_of_the_database_loses_nothing_that_was_acknowledged(
     try:
         service = await asyncio.to_thread(started, mongo.uri)
         progress = Progress()
-        writing = asyncio.create_task(Writer("w", [service.address], progress).write(SESSIONS))
-        await until(lambda: progress.events > 1_000)
         ballast = small_disk / "ballast"
-        with ballast.open("wb", buffering=0) as file, suppress(OSError):
-            while True:
+        with ballast.open("wb", buffering=0) as file:
+            # Nearly all of it before, so that the rest is full before the writer is through.
+            while shutil.disk_usage(small_disk).free > NEARLY_FULL:
                 file.write(bytes(1_000_000))
-        await until(lambda: progress.broken)
+            writing = asyncio.create_task(Writer("w", [service.address], progress).write(SESSIONS))
+            await until(lambda: progress.events > 1_000)
+            with suppress(OSError):
+                while True:
+                    file.write(bytes(1_000_000))
+        await until(lambda: progress.broken or writing.done())
+        assert not writing.done(), "the disk was full too late"
         ballast.unlink()
         mongo.stop()
         mongo = await asyncio.to_thread(lambda: Mongod(small_disk, port=mongo.port))
