@@ -201,13 +201,15 @@ class Improvement:
         await reporting
         if self._is_worth_keeping(run):
             _log.info("run over", run_id=run.run_id, state=state, users=run.tally.users_leased)
-        progress.count(run.tally)
-        ended = replace(run, state=state, finished_at=self._now())
-        metrics.run_over(ended)
-        await self._save(ended)
-        # From here on the next one may start, and those who watch this one read how it ended.
-        self._run = None
-        self._tell()
+        try:
+            progress.count(run.tally)
+            ended = replace(run, state=state, finished_at=self._now())
+            metrics.run_over(ended)
+            await self._save(ended)
+        finally:
+            # Whatever became of that: the next one may start, and those who watch this one read how it ended.
+            self._run = None
+            self._tell()
 
     async def _report(self, run: Run, over: asyncio.Event, progress: metrics.RunProgress) -> None:
         """Save the run and tell those who watch it, now and then, until it is over."""
