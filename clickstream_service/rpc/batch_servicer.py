@@ -60,8 +60,7 @@ class BatchServicer(BatchServiceServicer):
         )
         strengths = await self._strengths.current()
         answer = pb.GetBatchSessionsResponse(last_number=page.last_number, end_of_batch=page.ended)
-        for session in page.sessions:
-            convert.fill_session_with_events(answer.sessions.add(), session, strengths)
+        convert.fill_sessions(answer.sessions, page.sessions, strengths)
         return answer
 
     async def ExportBatchSessions(
@@ -72,8 +71,7 @@ class BatchServicer(BatchServiceServicer):
         async with aclosing(exported) as sessions:
             async for chunk, _ in chunks(sessions, lambda session: session.nbytes):
                 answer = pb.ExportBatchSessionsResponse()
-                for session in chunk:
-                    convert.fill_session_with_events(answer.sessions.add(), session, strengths)
+                convert.fill_sessions(answer.sessions, chunk, strengths)
                 yield answer
 
     async def ReleaseBatch(self, request: pb.ReleaseBatchRequest, context: Context) -> pb.ReleaseBatchResponse:

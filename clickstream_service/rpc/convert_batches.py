@@ -10,6 +10,10 @@ from tideline.clickstream.v1 import batch_service_pb2 as pb
 from tideline.rpc.structs import datetime_to_pb
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
+
     from clickstream_service.domain.batch import Batch
     from clickstream_service.domain.session import SessionWithEvents
     from clickstream_service.domain.strength import Strengths
@@ -31,6 +35,16 @@ def batch_to_pb(batch: Batch) -> pb.Batch:
     if batch.released_at is not None:
         datetime_to_pb(batch.released_at, message.released_at)
     return message
+
+
+def fill_sessions(
+    messages: RepeatedCompositeFieldContainer[pb.SessionWithEvents],
+    contents: Iterable[SessionWithEvents],
+    strengths: Strengths,
+) -> None:
+    """Add sessions with their events to a message, where they are to go."""
+    for content in contents:
+        fill_session_with_events(messages.add(), content, strengths)
 
 
 def fill_session_with_events(message: pb.SessionWithEvents, content: SessionWithEvents, strengths: Strengths) -> None:

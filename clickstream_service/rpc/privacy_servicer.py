@@ -43,8 +43,7 @@ class PrivacyServicer(PrivacyServiceServicer):
         async with aclosing(self._data.sessions(request.user_id)) as sessions:
             async for some, _ in chunks(sessions, lambda session: session.nbytes):
                 answer = pb.ExportUserResponse()
-                for session in some:
-                    convert_batches.fill_session_with_events(answer.sessions.add(), session, strengths)
+                convert_batches.fill_sessions(answer.sessions, some, strengths)
                 yield answer
         async with aclosing(self._data.interactions(request.user_id)) as interactions:
             async for alone, _ in chunks(interactions, lambda interaction: interaction.nbytes_recorded):

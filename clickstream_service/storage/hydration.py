@@ -6,10 +6,10 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from bson import decode_all
-from pymongo import ASCENDING
 
 from clickstream_service.domain.session import SessionWithEvents
 from clickstream_service.storage import documents
+from clickstream_service.storage.indexes import OLDEST_FIRST
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
@@ -76,8 +76,7 @@ async def _few_events(
     """
     collection = database.session_events
     wanted = {"session_id": {"$in": [session["_id"] for session in sessions]}}
-    oldest_first = [("session_id", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)]
-    cursor = collection.find_raw_batches(wanted, sort=oldest_first, limit=most + 1, batch_size=most + 1)
+    cursor = collection.find_raw_batches(wanted, sort=OLDEST_FIRST, limit=most + 1, batch_size=most + 1)
     found: defaultdict[str, list[Document]] = defaultdict(list)
     async for answer in cursor:
         events = decode_all(answer, collection.codec_options)

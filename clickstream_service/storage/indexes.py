@@ -12,6 +12,9 @@ from tideline.mongo.outages import outages
 if TYPE_CHECKING:
     from clickstream_service.storage.database import Database
 
+OLDEST_FIRST: Final = [("session_id", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)]
+"""The order of events session by session."""
+
 SESSIONS: Final = (
     IndexModel([("user_id", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)], name="of_user_newest_first"),
     IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)], name="newest_first"),
@@ -35,9 +38,7 @@ SESSIONS: Final = (
     ),
 )
 SESSION_EVENTS: Final = (
-    IndexModel(
-        [("session_id", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)], name="of_session_oldest_first"
-    ),
+    IndexModel(OLDEST_FIRST, name="of_session_oldest_first"),
     IndexModel([("session_id", ASCENDING)], name="awaiting_session", partialFilterExpression={"awaits_session": True}),
     # As one list, whatever the session: `_id` tells those of the same time apart.
     IndexModel([("created_at", ASCENDING), ("_id", ASCENDING)], name="oldest_first"),

@@ -6,13 +6,13 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from pymongo import ASCENDING
 from pymongo.errors import BulkWriteError
 
 from clickstream_service.domain.errors import EventConflict, SessionNotFound, UserBeingErased
 from clickstream_service.domain.event import Event, EventFlag, EventPage, Stored
 from clickstream_service.storage import documents, overtaking
 from clickstream_service.storage.group_commit import GroupCommit, Limits
+from clickstream_service.storage.indexes import OLDEST_FIRST
 from clickstream_service.storage.reading import take
 from clickstream_service.storage.transactions import in_transaction
 from tideline.errors import InvalidField
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     Fault = SessionNotFound | InvalidField | UserBeingErased
     Outcome = Stored | EventConflict | Fault
 
-OLDEST_FIRST: Final = [("session_id", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)]
 DUPLICATE_KEY: Final = 11000
 WRITERS: Final = 2
 """So many groups are written at a time: like those of two replicas, they may meet without harm."""
@@ -165,6 +164,8 @@ class MongoEvents:
 
     async def _insert(self, inserts: Sequence[Document]) -> dict[Key, Document]:
         """Insert what is not there, and return what was."""
+        if not inserts:
+            return {}
         # One that is there already makes the database insert those around it one by one. Where some were of late, which
         # is so for as long as a sender repeats itself, looking first is cheaper.
         known = await self._there(inserts) if self._some_were_there else {}

@@ -9,6 +9,7 @@ from pymongo import ASCENDING, DeleteOne, UpdateOne
 
 from clickstream_service.domain.noise import Act
 from clickstream_service.storage.documents import created_at
+from clickstream_service.storage.indexes import OLDEST_FIRST
 from clickstream_service.storage.transactions import in_transaction
 from tideline.mongo.outages import outages
 
@@ -57,17 +58,16 @@ class MongoNoise:
         """Yield the events of each user, then those of each session without one, with their tags."""
         time: Document = {} if since is None else {"created_at": {"$gte": since}}
         by_user = [("user_id", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)]
-        by_session = [("session_id", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)]
         async with outages():
             known = self._events.find({"user_id": {"$gt": ""}, **time}, FIELDS).sort(by_user)
             async for group in _grouped(known, lambda event: str(event["user_id"])):
                 yield await self._visitor(group)
             # Interactions without a user and a session are each for itself: nothing connects them.
             unknown = {"session_id": {"$gt": ""}, "user_id": {"$in": ["", None]}, **time}
-            anonymous = self._events.find(unknown, FIELDS).sort(by_session)
+            anonymous = self._events.find(unknown, FIELDS).sort(OLDEST_FIRST)
             async for group in _grouped(anonymous, lambda event: str(event["session_id"])):
                 yield await self._visitor(group)
-            alone = self._events.find({"session_id": "", "user_id": "", **time}, FIELDS).sort(by_session)
+            alone = self._events.find({"session_id": "", "user_id": "", **time}, FIELDS).sort(OLDEST_FIRST)
             async for event in alone:
                 yield await self._visitor([event])
 

@@ -9,7 +9,7 @@ from pymongo import ASCENDING
 
 from clickstream_service.domain.training import Action, Search
 from clickstream_service.searches import Order
-from clickstream_service.storage.mongo_events import OLDEST_FIRST
+from clickstream_service.storage.indexes import OLDEST_FIRST
 from clickstream_service.storage.structs import unescaped
 from tideline.mongo.outages import outages
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from clickstream_service.domain.contribution import MAX_EVENTS, Contribution, EventFacts, SessionFacts, contribute
+from clickstream_service.storage.indexes import OLDEST_FIRST
 from clickstream_service.storage.structs import escaped
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class FactReader:
             asked, left = left, []
             query = {"session_id": {"$in": asked}}
             found = self._events.find(query, fields, session=transaction, batch_size=MAX_EVENTS)
-            for event in found.sort([("session_id", 1), ("created_at", 1), ("_id", 1)]):
+            for event in found.sort(OLDEST_FIRST):
                 session_id = event["session_id"]
                 of_session = events.setdefault(session_id, [])
                 of_session.append(_event_facts(event))

@@ -19,11 +19,11 @@ class UserKeyMark(user_key_mark.UserKeyMark):
     """The mark of the clickstream service."""
 
     def __init__(self, database: Database) -> None:
-        super().__init__(database.pseudonyms, RULES, self._any_user)
+        super().__init__(database.pseudonyms, RULES)
         self._database = database
 
     @outages()
-    async def _any_user(self) -> bool:
+    async def _knows_users(self) -> bool:
         named = {"user_id": {"$gt": ""}}
         database = self._database
         for collection, query in (

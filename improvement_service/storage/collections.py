@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pymongo import WriteConcern
 from pymongo.errors import DuplicateKeyError
 
 from improvement_service.domain.errors import CollectionNotFound
 from improvement_service.domain.index import Aggregation, Metric, SearchIndex
+from tideline.mongo.client import DURABLE
 from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
@@ -21,8 +21,7 @@ class MongoCollections:
     """Definitions of search indexes, one document each."""
 
     def __init__(self, database: Database) -> None:
-        durable = WriteConcern(w="majority", j=True)
-        self._collections = database.get_collection("search_indexes", write_concern=durable)
+        self._collections = database.get_collection("search_indexes", write_concern=DURABLE)
 
     @outages()
     async def add(self, index: SearchIndex) -> SearchIndex:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from bson import MaxKey, MinKey
-from pymongo import UpdateOne, WriteConcern
+from pymongo import UpdateOne
 
+from tideline.mongo.client import DURABLE
 from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
@@ -27,8 +28,7 @@ class MongoPersonalVersions:
     """
 
     def __init__(self, database: Database) -> None:
-        durable = WriteConcern(w="majority", j=True)
-        self._versions = database.get_collection("personal_versions", write_concern=durable)
+        self._versions = database.get_collection("personal_versions", write_concern=DURABLE)
 
     @outages()
     async def get(self, collection: str, user_id: str) -> int | None:

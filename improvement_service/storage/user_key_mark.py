@@ -20,11 +20,11 @@ class UserKeyMark(user_key_mark.UserKeyMark):
     """The mark of the improvement service."""
 
     def __init__(self, database: Database) -> None:
-        super().__init__(database.get_collection("pseudonyms", write_concern=DURABLE), RULES, self._any_user)
+        super().__init__(database.get_collection("pseudonyms", write_concern=DURABLE), RULES)
         self._database = database
 
     @outages()
-    async def _any_user(self) -> bool:
+    async def _knows_users(self) -> bool:
         for name in ("personal_writes", "personal_versions"):
             if await self._database[name].find_one({}, {"_id": 1}) is not None:
                 return True

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
 from tideline.mongo.outages import outages
 from tideline.rpc.key_marks import KeyMark
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from tideline.mongo.client import Collection
     from tideline.rpc.key_marks import KeyRules
     from tideline.rpc.pseudonyms import UserKeys
@@ -17,14 +16,12 @@ if TYPE_CHECKING:
 _MARK: Final = {"_id": "user_ids"}
 
 
-class UserKeyMark:
+class UserKeyMark(ABC):
     """The only document of the collection `pseudonyms`; there is none where user ids are kept as they come."""
 
-    def __init__(self, collection: Collection, rules: KeyRules, knows_users: Callable[[], Awaitable[bool]]) -> None:
-        """Keep the mark in a collection; `knows_users` says whether user ids are stored already."""
+    def __init__(self, collection: Collection, rules: KeyRules) -> None:
         self._marks = collection
         self._rules = rules
-        self._knows_users = knows_users
 
     @outages()
     async def get(self) -> KeyMark | None:
@@ -41,3 +38,7 @@ class UserKeyMark:
         mark = self._rules.admit(await self.get(), keys, knows_users=keys is not None and await self._knows_users())
         if mark is not None:
             await self.set(mark)
+
+    @abstractmethod
+    async def _knows_users(self) -> bool:
+        """Say whether user ids are stored already."""
