@@ -56,16 +56,19 @@ class Progress:
 class Writer:
     """Records its own sessions, each with its events, and goes on with another service whenever one fails."""
 
+    until: float = math.inf
+    """When to begin nothing more, on the clock of `time.monotonic`."""
+
     def __init__(self, name: str, addresses: Sequence[str], progress: Progress, *, first: int = 0) -> None:
         self._name = name
         self._addresses = list(addresses)
         self._turn = first
         self.progress = progress
 
-    async def write(self, sessions: int, *, until: float = math.inf) -> None:
+    async def write(self, sessions: int) -> None:
         """Return once all sessions and their events are acknowledged, or those that were begun by the time `until`."""
         waiting = [f"{self._name}-{number}" for number in range(sessions)]
-        while waiting and time.monotonic() < until:
+        while waiting and time.monotonic() < self.until:
             some = waiting[:SESSIONS_A_CALL]
             await self._until_done(self._create, some)
             await self._until_done(self._push, dict.fromkeys(some))

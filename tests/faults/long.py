@@ -57,7 +57,9 @@ def write(
 
     async def main() -> None:
         reporting = asyncio.create_task(report())
-        await Writer(name, addresses, progress, first=first).write(sessions, until=until)
+        writer = Writer(name, addresses, progress, first=first)
+        writer.until = until
+        await writer.write(sessions)
         reporting.cancel()
         written.value = progress.events
 
