@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 OF_THE_GRACE: Final = 0.8
 """After this part of the grace calls are ended, so that their clients still hear why."""
+AS_GOOD_AS_NEVER_S: Final = 20 * 86_400.0
+"""A deadline beyond this is none: databases count milliseconds in 32 bits, which end after 24 days."""
 HEALTH_WATCH: Final = "/grpc.health.v1.Health/Watch"
 
 
@@ -103,7 +105,11 @@ class CallsInterceptor(grpc.aio.ServerInterceptor):
         self, behaviour: Callable[[Any, _Context], AsyncIterator[Any]], *, open_ended: bool
     ) -> Callable[[Any, _Context], AsyncIterator[Any]]:
         async def call(request: Any, context: _Context) -> AsyncIterator[Any]:
-            await self._begin(context)
+            remaining = await self._begin(context)
+            if remaining is not None:
+                # Not as a block: it may be left in another context, where what a stream leaves behind is cleaned up.
+                deadline.begin(remaining)
+                self._within(remaining).__enter__()
             with self._under_way(idle=open_ended):
                 try:
                     async for response in behaviour(request, context):
@@ -132,7 +138,7 @@ class CallsInterceptor(grpc.aio.ServerInterceptor):
                 self._check()
         except TidelineError as error:
             await status.abort(context, error)
-        return remaining
+        return remaining if remaining is not None and remaining < AS_GOOD_AS_NEVER_S else None
 
     @contextmanager
     def _under_way(self, *, idle: bool = False) -> Iterator[None]:

@@ -24,6 +24,11 @@ def within(seconds: float) -> Iterator[None]:
         _UNTIL.reset(token)
 
 
+def begin(seconds: float) -> None:
+    """Work for such a caller until the task ends: it, and so its context, has to be that call's alone."""
+    _UNTIL.set(time.monotonic() + seconds)
+
+
 def at_most(seconds: float) -> float:
     """Return the shorter of `seconds` and what the caller still waits for."""
     until = _UNTIL.get()
