@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import signal
 import sys
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     # The core of gRPC would write to standard error in a format of its own; asked before it is loaded.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    if argv is None:
+        # As the first process of a container it would ignore it, and be waited for, until a service handles it.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     parser = argparse.ArgumentParser(prog="tideline", description="A feedback loop for vector search.")
     parser.add_argument("--version", action="version", version=f"tideline {metadata.version('tideline')}")
     commands = Commands(parser)

@@ -38,6 +38,8 @@ async def started(settings: Settings, **changes: str) -> AsyncIterator[Process]:
         **changes,
     }
     process = await asyncio.create_subprocess_exec(
+        # As the first process of a container, which is ended by no signal but those that it handles.
+        *("sh", "-c", "trap '' TERM; exec \"$@\"", "sh"),
         *(sys.executable, "-m", "tideline.cli", "serve", "clickstream"),
         env=environment,
         stdout=subprocess.PIPE,
@@ -103,3 +105,12 @@ async def test_without_a_database_it_ends_and_says_so(settings: Settings) -> Non
         failed = await logged(process, "cannot start")
         assert failed["level"] == "error"
         assert await process.wait() == 1
+
+
+async def test_it_ends_when_it_is_told_to_although_it_still_waits(settings: Settings) -> None:
+    async with started(settings, CLICKSTREAM_MIGRATE="wait") as process:
+        await logged(process, "waiting for migrations")
+        process.terminate()
+        assert await process.wait() == 128 + signal.SIGTERM
+        assert process.stderr is not None
+        assert b"Traceback" not in await process.stderr.read()
