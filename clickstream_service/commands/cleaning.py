@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import getpass
+import os
 import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from tideline.errors import DependencyUnavailable
+from tideline.errors import DependencyUnavailable, Misconfigured
 
 if TYPE_CHECKING:
     from clickstream_service.noise import Cleaning
@@ -44,14 +45,22 @@ def _days(text: str) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    """Clean the database of the settings. 1 when it does not answer."""
+    """Clean the database of the settings. 1 when it does not answer, or they are wrong."""
     action = "nothing" if arguments.dry_run else arguments.action
     try:
-        asyncio.run(_clean(action, arguments.since_days, arguments.by or getpass.getuser()))
-    except DependencyUnavailable as unavailable:
-        print(f"tideline clean: {unavailable}", file=sys.stderr)  # noqa: T201
+        asyncio.run(_clean(action, arguments.since_days, arguments.by or _user()))
+    except (DependencyUnavailable, Misconfigured) as failure:
+        print(f"tideline clean: {failure}", file=sys.stderr)  # noqa: T201
         return 1
     return 0
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # Whom a container runs as has no name.
+        return f"user {os.getuid()}"
 
 
 async def _clean(action: str, since_days: int, by: str) -> None:
@@ -62,8 +71,9 @@ async def _clean(action: str, since_days: int, by: str) -> None:
     from clickstream_service.storage.database import Database  # noqa: PLC0415
     from clickstream_service.storage.mongo_feedback import MongoFeedback  # noqa: PLC0415
     from clickstream_service.storage.mongo_noise import MongoNoise  # noqa: PLC0415
+    from tideline.rpc.configuration import configured  # noqa: PLC0415
 
-    settings = Settings()
+    settings = configured(Settings)
     database = Database(str(settings.mongo_uri), settings.of_tenant(settings.mongo_database), settings.mongo_patience)
     try:
         await indexes.ensure(database)

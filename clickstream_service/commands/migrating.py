@@ -20,8 +20,9 @@ async def _migrate(arguments: argparse.Namespace) -> None:
     from clickstream_service.storage.database import Database  # noqa: PLC0415
     from clickstream_service.storage.migrations import migrations  # noqa: PLC0415
     from tideline.rpc import logs  # noqa: PLC0415
+    from tideline.rpc.configuration import configured  # noqa: PLC0415
 
-    settings = Settings()
+    settings = configured(Settings)
     logs.configure(settings.log_level)
     database = Database(str(settings.mongo_uri), settings.of_tenant(settings.mongo_database), settings.mongo_patience)
     try:

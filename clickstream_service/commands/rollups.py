@@ -7,7 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
-from tideline.errors import DependencyUnavailable
+from tideline.errors import DependencyUnavailable, Misconfigured
 
 if TYPE_CHECKING:
     import argparse
@@ -26,11 +26,11 @@ def register(commands: Commands) -> None:
 
 
 def _run(_: argparse.Namespace) -> int:
-    """Rebuild in the database of the settings. 1 when it does not answer, or a rebuild is under way already."""
+    """Rebuild in the database of the settings. 1 when it does not answer, or a rebuild is under way."""
     try:
         counted = asyncio.run(_rebuild())
-    except DependencyUnavailable as unavailable:
-        print(f"rebuild-rollups: {unavailable}", file=sys.stderr)  # noqa: T201
+    except (DependencyUnavailable, Misconfigured) as failure:
+        print(f"rebuild-rollups: {failure}", file=sys.stderr)  # noqa: T201
         return 1
     if counted is None:
         print("rebuild-rollups: a rebuild is under way already", file=sys.stderr)  # noqa: T201
@@ -47,8 +47,9 @@ async def _rebuild() -> int | None:
     from clickstream_service.storage.database import Database  # noqa: PLC0415
     from clickstream_service.storage.mongo_strengths import MongoStrengths  # noqa: PLC0415
     from clickstream_service.strengths import StrengthVersions  # noqa: PLC0415
+    from tideline.rpc.configuration import configured  # noqa: PLC0415
 
-    settings = Settings()
+    settings = configured(Settings)
     database = Database(str(settings.mongo_uri), settings.of_tenant(settings.mongo_database), settings.mongo_patience)
     try:
         await indexes.ensure(database)

@@ -20,8 +20,9 @@ async def _migrate(arguments: argparse.Namespace) -> None:
     from improvement_service.storage import database as mongo  # noqa: PLC0415
     from improvement_service.storage.migrations import migrations  # noqa: PLC0415
     from tideline.rpc import logs  # noqa: PLC0415
+    from tideline.rpc.configuration import configured  # noqa: PLC0415
 
-    settings = Settings()
+    settings = configured(Settings)
     logs.configure(settings.log_level)
     with mongo.connected(
         str(settings.mongo_uri), settings.of_tenant(settings.mongo_database), settings.mongo_patience

@@ -24,9 +24,10 @@ async def _rekey() -> None:
     from improvement_service.storage.rekeying import Rekeying  # noqa: PLC0415
     from improvement_service.storage.runs import MongoRuns  # noqa: PLC0415
     from improvement_service.storage.user_key_mark import RULES, SETTING, UserKeyMark  # noqa: PLC0415
+    from tideline.rpc.configuration import configured  # noqa: PLC0415
     from tideline.rpc.pseudonyms import UserKeys, WrongUserKeys  # noqa: PLC0415
 
-    settings = Settings()
+    settings = configured(Settings)
     if settings.user_keys_file is None:
         raise WrongUserKeys(f"{SETTING} is not set")
     keys = UserKeys.read(settings.user_keys_file, SETTING)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 from pymilvus import AsyncMilvusClient, MilvusException
+from pymilvus.exceptions import ConnectionConfigException
 
 from improvement_service.domain.errors import CollectionNotFound
 from improvement_service.vectors import schema
-from tideline.errors import DependencyUnavailable
+from tideline.errors import DependencyUnavailable, Misconfigured
 from tideline.rpc import deadline
 from tideline.rpc.breaker import Breaker
 from tideline.rpc.commands import reported
@@ -44,13 +45,14 @@ class Connection:
     """A connection to a Milvus server or, where `uri` is a path that ends in `.db`, to Milvus Lite."""
 
     def __init__(self, uri: str, token: str, timeout_s: float, index_type: str) -> None:
-        """Prepare a connection; it is made by the first call. Must be called on the event loop that uses it."""
+        """Prepare a connection; it is made by the first call. Must be called on the event loop that uses it.
+
+        Raises `Misconfigured` when the file cannot be opened, or `uri` is none.
+        """
         # Its logger repeats, in its own format, every error that is raised.
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
         self._lite = uri.endswith(".db")
-        # The embedded one hangs up on who asks more often than every five minutes whether it is there.
-        pings = {"grpc_options": {"grpc.keepalive_time_ms": 2**31 - 1}} if self._lite else {}
-        self._client = AsyncMilvusClient(uri, token=token, timeout=timeout_s, dedicated=True, **pings)
+        self._client = _client(uri, token, timeout_s, lite=self._lite)
         self._timeout_s = timeout_s
         self._index_type = index_type or ("FLAT" if self._lite else "HNSW")
         self._creating = asyncio.Lock()
@@ -188,6 +190,19 @@ class Connection:
                 return await method(name, **arguments)
         except (MilvusException, grpc.RpcError) as error:
             raise _in_our_words(error) from error
+
+
+def _client(uri: str, token: str, timeout_s: float, *, lite: bool) -> AsyncMilvusClient:
+    # The embedded one hangs up on who asks more often than every five minutes whether it is there.
+    pings = {"grpc_options": {"grpc.keepalive_time_ms": 2**31 - 1}} if lite else {}
+    try:
+        return AsyncMilvusClient(uri, token=token, timeout=timeout_s, dedicated=True, **pings)
+    except (ConnectionConfigException, RuntimeError) as error:
+        if not lite:
+            # What it says quotes all of it, and a password may be in it.
+            raise Misconfigured("IMPROVEMENT_MILVUS_URI is no address, and no path that ends in .db") from None
+        said = error.message if isinstance(error, MilvusException) else error
+        raise Misconfigured(f"IMPROVEMENT_MILVUS_URI={uri}: {said}; one process at a time can open it") from error
 
 
 def _in_our_words(error: Exception) -> Exception:

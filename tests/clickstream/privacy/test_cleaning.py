@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import pwd
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,7 +34,7 @@ def clean(
     monkeypatch.setenv("CLICKSTREAM_MONGO_DATABASE", settings.mongo_database)
 
     async def run(*arguments: str) -> str:
-        assert await asyncio.to_thread(cli.main, ["clean", *arguments, "--by", "the team"]) == 0
+        assert await asyncio.to_thread(cli.main, ["clean", "--by", "the team", *arguments]) == 0
         return capsys.readouterr().out
 
     return run
@@ -85,6 +87,16 @@ async def test_noise_is_tagged_left_out_and_unlearned_and_the_record_names_nobod
     assert (record["action"], record["by"], record["by_rule"]) == ("tag", "the team", {"source": 2})
     assert "robo" not in repr(record)
     assert "0 tags changed" in await clean()
+
+
+async def test_who_has_no_name_can_clean(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, clean: Callable[..., Any], database: Database[dict[str, Any]]
+) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    assert "0 tags changed" in await clean("--by", "")
+    assert database.cleanings.find_one()["by"] == f"user {os.getuid()}"
 
 
 async def test_tags_are_taken_off_when_the_rules_change(
