@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 
 from tideline.rpc import propagation
+from tideline.rpc.renewal import Latest, RenewedAioChannel, RenewedChannel
 
 if TYPE_CHECKING:
     import argparse
@@ -23,7 +25,8 @@ class Access:
 
     `ca_file` are the CA certificates to know the service by, or "system" for those that gRPC brings. `cert_file` and
     `key_file` are the client's own certificate. `token_file` holds an API key or a token; it is read again for every
-    call, so that it may be renewed. Whatever is set, the connection is encrypted: a token never travels in the clear.
+    call, so that it may be renewed; certificates and key are read again when they change. Whatever is set, the
+    connection is encrypted: a token never travels in the clear.
     """
 
     ca_file: str = ""
@@ -50,9 +53,14 @@ class Access:
 
     def channel(self, address: str, options: Sequence[tuple[str, Any]] = ()) -> grpc.Channel:
         """Prepare a connection; it is made by the first call."""
-        if (credentials := self.credentials()) is None:
-            return propagation.carrying(grpc.insecure_channel(address, options=options))
-        return propagation.carrying(grpc.secure_channel(address, credentials, options=options))
+
+        def make() -> grpc.Channel:
+            if (credentials := self.credentials()) is None:
+                return grpc.insecure_channel(address, options=options)
+            return grpc.secure_channel(address, credentials, options=options)
+
+        files = self._files()
+        return propagation.carrying(RenewedChannel(Latest(files, make, self._check)) if files else make())
 
     def aio_channel(
         self,
@@ -61,10 +69,29 @@ class Access:
         interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
     ) -> grpc.aio.Channel:
         """Prepare a connection for asyncio; it is made by the first call."""
-        interceptors = [*interceptors, *propagation.interceptors()]
-        if (credentials := self.credentials()) is None:
-            return grpc.aio.insecure_channel(address, options=options, interceptors=interceptors)
-        return grpc.aio.secure_channel(address, credentials, options=options, interceptors=interceptors)
+        carrying = [*interceptors, *propagation.interceptors()]
+
+        def make() -> grpc.aio.Channel:
+            if (credentials := self.credentials()) is None:
+                return grpc.aio.insecure_channel(address, options=options, interceptors=carrying)
+            return grpc.aio.secure_channel(address, credentials, options=options, interceptors=carrying)
+
+        files = self._files()
+        return RenewedAioChannel(Latest(files, make, self._check)) if files else make()
+
+    def _files(self) -> list[Path]:
+        """Return what a connection is made of."""
+        authority = Path(self.ca_file) if self.ca_file not in ("", SYSTEM) else None
+        return [path for path in (authority, self.cert_file, self.key_file) if path is not None]
+
+    def _check(self) -> None:
+        """Raise `OSError` when the files are no certificates, or the key is not that of the certificate."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if self.ca_file not in ("", SYSTEM):
+            context.load_verify_locations(self.ca_file)
+        if self.cert_file is not None:
+            # Without a password of ours it would be asked for.
+            context.load_cert_chain(self.cert_file, self.key_file, password="")
 
 
 NOTHING: Final = Access()

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import structlog
 
 from tideline.errors import Misconfigured
+from tideline.rpc.file_versions import version_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
 _T = TypeVar("_T")
-_Version = tuple[tuple[int, int, int], ...]
 _log = structlog.get_logger(__name__)
 
 
@@ -31,12 +31,12 @@ class Watched(Generic[_T]):
         """
         self._paths = paths
         self._parse = parse
-        self._version = self._look()
+        self._version = version_of(paths)
         self._said = self._read()
 
     def current(self) -> _T:
         """Return what the files say, reading them when they were changed. Does not raise."""
-        version = self._look()
+        version = version_of(self._paths)
         if version != self._version:
             # A bad version is told of once.
             self._version = version
@@ -47,13 +47,6 @@ class Watched(Generic[_T]):
             else:
                 _log.info("changed files are taken", files=[str(path) for path in self._paths])
         return self._said
-
-    def _look(self) -> _Version | None:
-        try:
-            found = [path.stat() for path in self._paths]
-        except OSError:
-            return None
-        return tuple((stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in found)
 
     def _read(self) -> _T:
         try:
