@@ -42,7 +42,7 @@ def register(commands: Commands) -> None:
     )
     parser.add_argument("--checkpoint", type=Path, help="where to keep how far it got (default: FILE.checkpoint)")
     parser.add_argument("--rejected", type=Path, help="where to keep bad lines (default: FILE.rejected)")
-    parser.add_argument("--strict", action="store_true", help="exit with 1 when there are bad lines")
+    parser.add_argument("--allow-rejected", action="store_true", help="exit with 0 although there are bad lines")
     parser.set_defaults(run=_run)
 
 
@@ -54,7 +54,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    """Import a file; an interrupted or failed run is gone on with by the same command. 1 when it failed."""
+    """Import a file; the same command goes on with what was broken off. 1 when it failed, or lines were rejected."""
     import grpc  # noqa: PLC0415 - other commands start without it
 
     from clickstream_service.importers.items import BadLine  # noqa: PLC0415
@@ -73,7 +73,7 @@ def _run(arguments: argparse.Namespace) -> int:
         print(f"{file}: {error}", file=sys.stderr)  # noqa: T201
         return 1
     print("\n".join(_summary(file, progress, rejected)))  # noqa: T201
-    return 1 if arguments.strict and progress.rejected else 0
+    return 1 if progress.rejected and not arguments.allow_rejected else 0
 
 
 def _import(arguments: argparse.Namespace) -> tuple[Progress, Path]:

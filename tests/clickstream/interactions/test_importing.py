@@ -256,7 +256,7 @@ async def test_metarank_rankings_become_sessions_and_interactions_their_events(
         {"event": "interaction", "id": "i4", **common, "type": "click"},
         {"event": "party", "id": "i5"},
     )
-    assert await tideline(service, "import", "metarank", path) == 0
+    assert await tideline(service, "import", "metarank", path) == 1
     [session] = (await sessions_of(service)).values()
     assert (session.session_id, session.search_query.text, session.user_id) == ("r1", "jedi", "ann")
     assert [(one.object_id, one.rank, one.score) for one in session.search_results] == [("b", 1, 2.5), ("a", 2, 1)]
@@ -283,7 +283,7 @@ async def test_rows_of_personalize_stand_alone(service: Service, tmp_path: Path)
         ",35,Watch,1586731610,,\n"
         "54,35\n"
     )
-    assert await tideline(service, "import", "personalize", path, "--type", "Watch=long_view") == 0
+    assert await tideline(service, "import", "personalize", path, "--type", "Watch=long_view") == 1
     found = sorted(await exported(service.interactions), key=lambda one: one.occurred_at.seconds)
     assert [(one.user_id, one.feature_id, list(one.interaction_types)) for one in found] == [
         ("35", "73", ["click"]),
@@ -334,7 +334,7 @@ async def test_what_was_exported_is_the_same_when_it_is_imported_elsewhere(
     clock.advance(timedelta(days=30))
     elsewhere = settings.model_copy(update={"mongo_database": settings.mongo_database + "_b"})
     async with serving(elsewhere, clock) as other:
-        assert await tideline(other, "import", "tideline", path, "--strict") == 0
+        assert await tideline(other, "import", "tideline", path) == 0
         assert await exported(other.interactions) == await exported(service.interactions)
         assert (await sessions_of(other)).keys() == {"s1", "s2"}
         for session_id in ("s1", "s2"):
@@ -368,7 +368,7 @@ async def test_bad_lines_are_counted_and_kept_with_their_reason(
     )
     with path.open("ab") as file:
         file.write(b'{"interaction": "\xff"}\n')
-    assert await tideline(service, "import", "tideline", path) == 0
+    assert await tideline(service, "import", "tideline", path) == 1
     assert "11 rejected" in capsys.readouterr().out
     found = dict(sorted(rejected(path)))
     assert {line: reason.split(": ")[0] for line, reason in found.items()} == {
@@ -390,7 +390,7 @@ async def test_bad_lines_are_counted_and_kept_with_their_reason(
     assert kept[2] == "no json"
     assert json.loads(kept[9]) == future
     assert list(await interactions_of(service)) == ["good"]
-    assert await tideline(service, "import", "tideline", path, "--strict") == 1
+    assert await tideline(service, "import", "tideline", path, "--allow-rejected") == 0
 
 
 async def test_an_interrupted_import_goes_on_where_it_was(
@@ -425,7 +425,7 @@ async def test_an_interrupted_import_goes_on_where_it_was(
     monkeypatch.setattr(
         sending.Sender, "send", lambda self, items: again(self, (sent.append(item.line) or item for item in items))
     )
-    assert await tideline(service, "import", "ubi", path) == 0
+    assert await tideline(service, "import", "ubi", path) == 1
     assert len(sent) == 201 - done
     said = capsys.readouterr().out
     assert "2 rejected" in said
