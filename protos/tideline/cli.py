@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tideline.errors import DependencyUnavailable, Misconfigured
 from tideline.rpc import key_command
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         # As the first process of a container it would ignore it, and be waited for, until a service handles it.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    parser = argparse.ArgumentParser(prog="tideline", description="A feedback loop for vector search.")
+    parser = _Parser(prog="tideline", description="A feedback loop for vector search.")
     parser.add_argument("--version", action="version", version=f"tideline {metadata.version('tideline')}")
     commands = Commands(parser)
     key_command.register(commands)
@@ -42,8 +42,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             register(commands)
     arguments = parser.parse_args(argv)
-    code: int = arguments.run(arguments)
+    try:
+        code: int = arguments.run(arguments)
+    except ModuleNotFoundError as missing:
+        extras = "'tideline[clickstream]' or 'tideline[improvement]', whichever it is about"
+        print(f"tideline: {missing}; pip install {extras}", file=sys.stderr)  # noqa: T201
+        return 1
     return code
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says at the end of its help, and of what it does not know, what it would know if more were installed."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(f"{message}\n{self.epilog}" if self.epilog else message)
 
 
 class Commands:
@@ -59,6 +71,7 @@ class Commands:
         about = "bring the user ids in a database under the newest key, while the service is stopped"
         rekey = self._top.add_parser("rekey", help=about, description=about)
         self._rekey = rekey.add_subparsers(title="databases", metavar="SERVICE", required=True)
+        self._incomplete = (parser, migrate, rekey)
 
     def add_migration(self, name: str, help: str, migrate: Callable[[argparse.Namespace], Work]) -> None:  # noqa: A002
         """Add a service to `tideline migrate`; `migrate` is given the arguments: `repeat`."""
@@ -90,7 +103,9 @@ class Commands:
         parser.set_defaults(run=lambda _: _done("rekey", rekey()))
 
     def missing(self, name: str, error: ModuleNotFoundError) -> None:
-        """List a service whose libraries are not installed, and say how to get them when it is called."""
+        """List a service whose libraries are not installed, and say how to get them, and its commands."""
+        for incomplete in self._incomplete:
+            incomplete.epilog = f"The commands of the {name} service come with: pip install 'tideline[{name}]'"
         parser = self.add_service(name, f"(not installed: pip install 'tideline[{name}]')")
         parser.set_defaults(run=lambda _: parser.error(f"{error}; pip install 'tideline[{name}]'"))
 

@@ -67,6 +67,27 @@ def test_a_client_needs_nothing_that_serves() -> None:
     assert ran.stdout.strip() == "[]"
 
 
+def test_commands_say_what_to_install_for_them() -> None:
+    code = "import sys; sys.modules['structlog'] = None; from tideline.cli import main; sys.exit(main(sys.argv[1:]))"
+
+    def run(*words: str) -> tuple[int, str]:
+        ran = subprocess.run([sys.executable, "-c", code, *words], check=False, capture_output=True, text=True)
+        assert "Traceback" not in ran.stderr
+        return ran.returncode, " ".join((ran.stdout + ran.stderr).split())
+
+    wanted = "pip install 'tideline[clickstream]'"
+    for words, code_of in (
+        (["--help"], 0),
+        (["erase", "ann"], 2),
+        (["migrate", "clickstream"], 2),
+        (["serve", "clickstream"], 2),
+    ):
+        returned, said = run(*words)
+        assert (returned, wanted in said) == (code_of, True), said
+    returned, said = run("serve", "improvement")
+    assert (returned, "'tideline[improvement]'" in said) == (1, True), said
+
+
 def test_generated_code_is_not_in_the_repository() -> None:
     listed = subprocess.run(["git", "ls-files", "*_pb2*"], cwd=ROOT, check=False, capture_output=True, text=True)
     assert listed.stdout == ""
