@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from improvement_service.commands import migrating, objects, rebuilding, rekeying
@@ -31,7 +30,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
     from improvement_service.config import Settings  # noqa: PLC0415
     from tideline.errors import DependencyUnavailable, Misconfigured  # noqa: PLC0415
-    from tideline.rpc import logs, tracing  # noqa: PLC0415
+    from tideline.rpc import logs, loop, tracing  # noqa: PLC0415
     from tideline.rpc.configuration import configured  # noqa: PLC0415
     from tideline.rpc.security import refuse_exposure  # noqa: PLC0415
 
@@ -42,7 +41,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         if not arguments.insecure:
             refuse_exposure(settings, settings.listen)
         with tracing.exported("improvement"):
-            asyncio.run(_run(settings))
+            loop.run(_run(settings))
     except ModuleNotFoundError as missing:
         cause = f"{missing}; install it with tideline[improvement]"
         structlog.get_logger(__name__).error("cannot start", service="improvement", cause=cause)

@@ -1,7 +1,7 @@
 """A pass over the pending feedback: lease -> fetch -> adjust -> upsert -> settle.
 
-Users go through it in chunks. While one chunk is written, the next is adjusted, and the originals of the one after it
-are fetched; a chunk or two wait in between, no more, so that memory does not grow with the number of pending users.
+Users go through it in chunks. While one chunk is settled, the next is written, the one after it adjusted, and so on; a
+chunk or two wait in between, no more, so that memory does not grow with the number of pending users.
 """
 
 from __future__ import annotations
@@ -92,10 +92,9 @@ class Cycle:
             leased = await stages.enter_async_context(ahead(self._lease(owner, leases, tally, stop)))
             fetched = await stages.enter_async_context(ahead(self._fetch(leased, tally)))
             adjusted = await stages.enter_async_context(ahead(self._adjust(fetched, tally)))
-            async for users in adjusted:
-                if stop.is_set():
-                    break
-                await self._writer.write(users, leases, tally)
+            written = await stages.enter_async_context(ahead(self._upsert(adjusted, leases, tally, stop)))
+            async for users in written:
+                await self._writer.settle(users, leases, tally)
 
     async def _lease(
         self, owner: str, leases: Leases, tally: Tally, stop: asyncio.Event
@@ -138,6 +137,15 @@ class Cycle:
                 with tally.timing(Stage.ADJUST), tracing.span("adjust", kept=searches):
                     moved = await self._move(chunk, portion)
                 yield moved
+
+    async def _upsert(
+        self, portions: AsyncIterator[list[MovedUser]], leases: Leases, tally: Tally, stop: asyncio.Event
+    ) -> AsyncGenerator[list[MovedUser], None]:
+        """Write the copies of each portion."""
+        async for users in portions:
+            if stop.is_set():
+                return
+            yield await self._writer.upsert(users, leases, tally)
 
     async def _move(self, chunk: _Chunk, users: Sequence[UserFeedback]) -> list[MovedUser]:
         moved = {user.lease.user_id: MovedUser(user) for user in users}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from improvement_service.domain.scoring import ROUNDING, Doubles, Floats, Indices, cosines, scores
+from improvement_service.domain.scoring import ROUNDING, Doubles, Floats, Indices, cosines, lengths, scores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,7 +41,7 @@ class Overlay:
 
     def applied(self, query: Floats, gate: float) -> NDArray[np.bool_]:
         """Return which copies [O] stand in for their originals: some query they were learned from is like `query`."""
-        near = cosines(query, self.queries) >= gate - ROUNDING
+        near = cosines(query, self.queries, self._lengths_of_queries) >= gate - ROUNDING
         applied = np.zeros(len(self.object_ids), dtype=np.bool_)
         applied[self.learned[near[self.learned[:, 1]], 0]] = True
         return applied
@@ -50,16 +51,16 @@ class Overlay:
 
         `applied` [O] says which copies, at least one. The nearest row of each counts.
         """
-        lengths = self._lengths()
-        rows, kept = np.repeat(applied, lengths), lengths[applied]
+        rows = slice(None) if applied.all() else np.repeat(applied, self._row_counts)
+        kept = self._row_counts[applied]
         starts = np.cumsum(kept) - kept
-        both = (scores(metric, query, of_all[rows]) for of_all in (self.copies, self.originals))
-        copies, originals = (np.maximum.reduceat(of_row, starts) for of_row in both)
-        return copies, originals
+        copies = scores(metric, query, self.copies[rows], self._lengths_of_copies[rows])
+        originals = scores(metric, query, self.originals[rows], self._lengths_of_originals[rows])
+        return np.maximum.reduceat(copies, starts), np.maximum.reduceat(originals, starts)
 
     def rows_of(self, applied: NDArray[np.bool_]) -> int:
         """Return how many rows the originals of these copies [O] have."""
-        return int(self._lengths()[applied].sum())
+        return int(self._row_counts[applied].sum())
 
     def __len__(self) -> int:
         return len(self.object_ids)
@@ -69,5 +70,20 @@ class Overlay:
         arrays = self.copies.nbytes + self.originals.nbytes + self.queries.nbytes + self.learned.nbytes
         return arrays + 1024 * (1 + len(self.object_ids))
 
-    def _lengths(self) -> Indices:
+    # What does not depend on the query is worked out once.
+
+    @cached_property
+    def _row_counts(self) -> Indices:
         return np.diff(self.starts, append=len(self.copies))
+
+    @cached_property
+    def _lengths_of_copies(self) -> Doubles:
+        return lengths(self.copies)
+
+    @cached_property
+    def _lengths_of_originals(self) -> Doubles:
+        return lengths(self.originals)
+
+    @cached_property
+    def _lengths_of_queries(self) -> Doubles:
+        return lengths(self.queries)

@@ -24,24 +24,34 @@ ROUNDING: Final = 1e-6
 """What a cosine may be off by."""
 
 
-def scores(metric: Metric, query: Floats, rows: Floats) -> Doubles:
-    """Return what each of `rows` [R, D] scores for `query` [D], as [R]: q.x/(|q| |x|), q.x or -|q - x|."""
-    q, x = query.astype(np.float64), rows.astype(np.float64)
+def lengths(rows: Floats) -> Doubles:
+    """Return the length of each of `rows` [R, D], as [R]."""
+    norms: Doubles = np.linalg.norm(rows.astype(np.float64), axis=1)
+    return norms
+
+
+def scores(metric: Metric, query: Floats, rows: Floats, lengths: Doubles) -> Doubles:
+    """Return what each of `rows` [R, D], which have these `lengths` [R], scores for `query` [D], as [R].
+
+    q.x/(|q| |x|), q.x or -|q - x|, in the float32 that the vector database computes in.
+    """
     if metric is Metric.EUCLID:
-        away: Doubles = np.linalg.norm(x - q, axis=1)
+        away: Doubles = np.linalg.norm(rows - query, axis=1).astype(np.float64)
         return -away
     if metric is Metric.DOT:
-        product: Doubles = x @ q
+        product: Doubles = (rows @ query).astype(np.float64)
         return product
-    return cosines(q, x)
+    return cosines(query, rows, lengths)
 
 
-def cosines(query: Floats | Doubles, rows: Floats | Doubles) -> Doubles:
-    """Return the cosine of `query` [D] with each of `rows` [R, D], as [R]; 0 where one of the two has no direction."""
-    q, x = query.astype(np.float64), rows.astype(np.float64)
-    lengths = np.linalg.norm(q) * np.linalg.norm(x, axis=1)
-    near: Doubles = np.divide(x @ q, lengths, out=np.zeros(len(x)), where=lengths > 0)
-    return near.clip(-1.0, 1.0)
+def cosines(query: Floats, rows: Floats, lengths: Doubles) -> Doubles:
+    """Return the cosine of `query` [D] with each of `rows` [R, D], which have these `lengths` [R], as [R].
+
+    0 where one of the two has no direction.
+    """
+    both = lengths * np.linalg.norm(query.astype(np.float64))
+    near: Doubles = np.divide(rows @ query, both, out=np.zeros(len(rows)), where=both > 0)
+    return np.minimum(np.maximum(near, -1.0, out=near), 1.0, out=near)
 
 
 def scored_parts(aggregation: Aggregation, is_average: Sequence[bool]) -> list[int] | None:

@@ -62,18 +62,21 @@ class Writer:
         self._feedback = feedback
         self._forgetting = forgetting
 
-    async def write(self, users: Sequence[MovedUser], leases: Leases, tally: Tally) -> None:
-        """Make what was computed the users' copies, and settle them; a failure is that user's alone.
+    async def upsert(self, users: Sequence[MovedUser], leases: Leases, tally: Tally) -> list[MovedUser]:
+        """Make what was computed the users' copies; returns those to settle. A failure is that user's alone.
 
         Raises `DependencyUnavailable` when our own database does not answer.
         """
         searches = (session.trace for user in users for session in user.feedback.sessions)
         with tally.timing(Stage.UPSERT), tracing.span("upsert", kept=searches):
-            written = await self._upsert(users, leases, tally)
+            return await self._upsert(users, leases, tally)
+
+    async def settle(self, users: Sequence[MovedUser], leases: Leases, tally: Tally) -> None:
+        """Say what became of users who were written; a failure is that user's alone."""
         # Where there are many, each one in a trace would be too much of it.
-        with tally.timing(Stage.SETTLE), tracing.span("settle", alone=len(written) > SETTLED_IN_TRACES):
+        with tally.timing(Stage.SETTLE), tracing.span("settle", alone=len(users) > SETTLED_IN_TRACES):
             turn = asyncio.Semaphore(SETTLED_AT_ONCE)
-            await asyncio.gather(*(self._settle(user, leases, tally, turn) for user in written))
+            await asyncio.gather(*(self._settle(user, leases, tally, turn) for user in users))
 
     async def _upsert(self, users: Sequence[MovedUser], leases: Leases, tally: Tally) -> list[MovedUser]:
         """Write the copies of users; returns those that are still ours, the failed ones among them."""

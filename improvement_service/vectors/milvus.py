@@ -16,9 +16,10 @@ from improvement_service.domain.objects import CopyReference, Original, UserCopi
 from improvement_service.domain.search import Hit
 from improvement_service.vectors import reading, schema
 from improvement_service.vectors.connection import MOST_HITS, Connection
+from improvement_service.vectors.side_by_side import side_by_side
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 
     from improvement_service.domain.facets import Wanted
     from improvement_service.domain.index import SearchIndex
@@ -133,16 +134,19 @@ class VectorStore:
         Rows of several users share calls, so when this raises, any of the users may be half-written; doing it again
         mends that. What no version was bumped for, running searches do not see.
         """
-        kept: set[str] = set()
-        rows = (row for user in users for row in schema.user_rows(user))
-        await self._milvus.write(schema.personal(index), _noting_keys(rows, kept))
+        rows = [row for user in users for row in schema.user_rows(user)]
         owners = [schema.key(user.user_id) for user in users]
-        there = await self._milvus.read_many(
-            schema.personal(index), "owner", owners, schema.ANY, ["owner", "object_key"]
+        _, there = await side_by_side(
+            (
+                self._milvus.write(schema.personal(index), rows),
+                self._milvus.read_many(schema.personal(index), "owner", owners, schema.ANY, ["owner", "object_key"]),
+            ),
+            most=2,
         )
-        gone = [row for row in there if row["pk"] not in kept]
+        kept = {row["pk"] for row in rows}
+        gone = [row for row in there or () if row["pk"] not in kept]
         await self._milvus.delete(schema.personal(index), [row["pk"] for row in gone])
-        remain = {(row["owner"], row["object_key"]) for row in there if row["pk"] in kept}
+        remain = {(row["owner"], row["object_key"]) for row in rows}
         return len({(row["owner"], row["object_key"]) for row in gone if row["object_key"]} - remain)
 
     async def load_overlay(self, index: SearchIndex, user_id: str) -> Overlay | None:
@@ -200,9 +204,3 @@ class VectorStore:
 
 def _owner_and_object(row: Row) -> tuple[str, str]:
     return row["user_id"], row["object_id"]
-
-
-def _noting_keys(rows: Iterable[Row], keys: set[str]) -> Iterator[Row]:
-    for row in rows:
-        keys.add(row["pk"])
-        yield row
