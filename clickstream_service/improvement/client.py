@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 
     from tideline.rpc.channels import Access
 
-_CHANNEL = (*OPTIONS, ("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 2_000))
+_CHANNEL = (
+    *OPTIONS,
+    # A connection that died silently is noticed by those who wait for an answer, and made anew.
+    ("grpc.keepalive_time_ms", 15_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+)
 
 
 class ImprovementClient:

@@ -65,6 +65,8 @@ _CHANNEL: Final = (
     # A connection that died silently (a node is gone) is noticed within 40 s, even while a stream is idle.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # What goes by in fact: gRPC's core gives pings a minute otherwise.
+    ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 5_000),
 )

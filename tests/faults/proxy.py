@@ -20,8 +20,11 @@ class Proxy:
         self._delay_s = 0.0
         self._refusing = False
         self._writers: set[StreamWriter] = set()
+        self._forgotten: set[StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
+        self.refused = 0
+        """How many connections were not taken."""
 
     def heal(self) -> None:
         """Forward everything at once again, what was swallowed included, as a network does that lost packets."""
@@ -42,6 +45,10 @@ class Proxy:
         for writer in tuple(self._writers):
             writer.transport.abort()
 
+    def forget(self) -> None:
+        """Drop all that comes over the connections that there are, and tell neither side; new ones are well."""
+        self._forgotten |= self._writers
+
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
@@ -56,6 +63,7 @@ class Proxy:
 
     async def _connect(self, reader: StreamReader, writer: StreamWriter) -> None:
         if self._refusing:
+            self.refused += 1
             writer.transport.abort()
             return
         try:
@@ -74,7 +82,10 @@ class Proxy:
             while data := await source.read(65_536):
                 await asyncio.sleep(self._delay_s)
                 await self._flowing.wait()
+                if sink in self._forgotten:
+                    continue
                 sink.write(data)
                 await sink.drain()
         self._writers.discard(sink)
+        self._forgotten.discard(sink)
         sink.transport.abort()

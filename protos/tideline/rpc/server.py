@@ -36,6 +36,13 @@ OPTIONS = (
     ("grpc.server.max_pending_requests_hard_limit", 100_000),
 )
 
+KEEPALIVE = (
+    # A client that died silently in the middle of a stream is noticed, too: within 80 s, not within hours.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.ping_timeout_ms", 20_000),
+)
+
 
 class Server:
     """A `grpc.aio` server with telemetry, the contract's checks, health and, when wanted, reflection."""
@@ -63,7 +70,7 @@ class Server:
         if user_keys is not None:
             interceptors.append(PseudonymInterceptor(user_keys))
         # Two processes on one port that are not meant to be there would share its calls silently.
-        options = [*OPTIONS, ("grpc.so_reuseport", int(processes.shares_port()))]
+        options = [*OPTIONS, *KEEPALIVE, ("grpc.so_reuseport", int(processes.shares_port()))]
         self.grpc = grpc.aio.server(interceptors=interceptors, options=options)
         # The generic handlers find every method. For methods that are registered by name, too, gRPC keeps a call
         # waiting each, and goes through all of these at every call.
