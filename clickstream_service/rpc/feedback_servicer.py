@@ -38,11 +38,15 @@ class FeedbackServicer(FeedbackServiceServicer):
     async def LeaseFeedback(
         self, request: pb.LeaseFeedbackRequest, context: Context
     ) -> AsyncIterator[pb.LeaseFeedbackResponse]:
-        leased = self._feedback.lease(request.owner, request.max_users or USERS, convert.duration_from_pb(request))
+        leased = self._feedback.lease(
+            request.owner,
+            request.max_users or USERS,
+            convert.duration_from_pb(request),
+            request.events_limit or EVENTS,
+        )
         async with aclosing(leased) as leases:
-            async for lease in leases:
+            async for lease, sessions in leases:
                 strengths = await self._strengths.current()
-                sessions = self._feedback.sessions(lease, request.events_limit or EVENTS)
                 async for chunk, last in chunks(sessions, lambda session: session.content.nbytes):
                     yield pb.LeaseFeedbackResponse(
                         lease=convert.lease_to_pb(lease),

@@ -5,6 +5,7 @@ All times are the server's own (`$$NOW`), so that workers and services with othe
 `pending`: there is something to learn, or to unlearn. `due_at`: since when, or when to try again. `available_at`: when
 the user may be leased, which is `due_at`, or when the present lease expires. `owner`: is there while a worker holds
 the user. `generation` grows with whatever is queued, `leased_generation` is the one that the last lease has seen.
+`call`: what leased the user last, for it to tell which of the users that others wanted, too, it got.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from datetime import timedelta
+
+    from bson import ObjectId
 
     from clickstream_service.domain.feedback import Settlement
 
@@ -47,12 +50,13 @@ GIVE_BACK: Final[Update] = [{"$set": {"attempts": {"$max": [{"$subtract": ["$att
 """The worker lets go of the user, and the attempt does not count."""
 
 
-def lease(owner: str, duration: timedelta) -> Update:
+def lease(owner: str, duration: timedelta, call: ObjectId) -> Update:
     """Make `owner` hold the user, under a fence that no worker before had."""
     return [
         {
             "$set": {
                 "owner": {"$literal": owner},
+                "call": call,
                 "leased_at": "$$NOW",
                 "available_at": _in(duration),
                 "fence": {"$add": ["$fence", 1]},
@@ -67,9 +71,9 @@ def renew(duration: timedelta) -> Update:
     return [{"$set": {"available_at": _in(duration)}}]
 
 
-def settle(fence: int, settlement: Settlement, delay: timedelta) -> Update:
+def settle(settlement: Settlement, delay: timedelta) -> Update:
     """Free the user, who is due again after `delay` if at all; what was answered is kept for a repeated call."""
-    answer = {"fence": fence, "pending_again": settlement.pending_again, "parked": settlement.parked}
+    answer = {"fence": "$fence", "pending_again": settlement.pending_again, "parked": settlement.parked}
     return [
         {"$set": {"pending": settlement.pending_again, "due_at": _in(delay), "attempts": 0, "settled": answer}},
         {"$set": {"available_at": "$due_at"}},
