@@ -19,6 +19,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class OverlayVersion:
+    """What an overlay has to be as new as."""
+
+    number: int
+    """Grows with everything that is written."""
+    written_until: int = 0
+    """On the clock of the vector database: whoever reads what was written until then misses nothing; 0: not known."""
+
+
+@dataclass(frozen=True)
 class Overlay:
     """A user's copies whose originals are still what they were made from, with these originals. Never changed."""
 

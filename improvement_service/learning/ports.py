@@ -75,12 +75,15 @@ class Copies(Protocol):
     async def base_hashes(self, index: SearchIndex, object_ids: Iterable[str]) -> dict[str, str]:
         """Return the hash of the vectors of each object that is there."""
 
+    async def clock(self) -> int:
+        """Return the time on the clock by which what is written is ordered there."""
+
 
 class Versions(Protocol):
     """Versions of users' copies."""
 
-    async def bump(self, collection: str, user_ids: Iterable[str]) -> None:
-        """Make searches of these users read their copies anew."""
+    async def bump(self, collection: str, user_ids: Iterable[str], written_until: int) -> None:
+        """Make searches of these users read their copies anew, as written until then on the vector database's clock."""
 
 
 class Fences(Protocol):

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-SETTLED_AT_ONCE: Final = 16
+SETTLED_AT_ONCE: Final = 64
 SETTLED_IN_TRACES: Final = 32
 FAILURES_OF_AN_OUTAGE: Final = 3
 """After so many users in a row whose writes the database did not answer, the others of the chunk are not tried."""
@@ -96,8 +96,9 @@ class Writer:
                 # Deleted, and the copies with it.
                 continue
             await self._write_copies(index, concerned, tally)
-            await self._check_originals(index, concerned)
-            await self._versions.bump(name, [user.lease.user_id for user in concerned if not user.failed])
+            written_until = await self._check_originals(index, concerned)
+            learned = [user.lease.user_id for user in concerned if not user.failed]
+            await self._versions.bump(name, learned, written_until)
         confirmed = await self._confirm(ours, leases, tally)
         await self._take_back(list(claimed))
         return confirmed
@@ -126,8 +127,8 @@ class Writer:
                 await self._write_copies(index, [user], tally)
                 unanswered = unanswered + 1 if user.outage else 0
 
-    async def _check_originals(self, index: SearchIndex, users: Sequence[MovedUser]) -> None:
-        """Fail the users whose originals changed meanwhile.
+    async def _check_originals(self, index: SearchIndex, users: Sequence[MovedUser]) -> int:
+        """Fail the users whose originals changed meanwhile; returns until when the others were written.
 
         Whoever changes originals looks for copies afterwards and queues their users; copies that were written later
         than that would be missed, and are found here.
@@ -135,15 +136,17 @@ class Writer:
         written = [user for user in users if not user.failed]
         copied = {copy.object_id for user in written for copy in user.copies_in(index).copies}
         try:
+            written_until = await self._vectors.clock()
             now = await self._vectors.base_hashes(index, copied) if copied else {}
         except Exception as error:  # noqa: BLE001
             _log.warning("originals could not be checked", **logs.describe(error))
             for user in written:
                 user.fail_to_write(error)
-            return
+            return 0
         for user in written:
             if any(now.get(copy.object_id) != copy.base_hash for copy in user.copies_in(index).copies):
                 user.fail(Reason.ORIGINAL_CHANGED)
+        return written_until
 
     async def _confirm(self, users: Sequence[MovedUser], leases: Leases, tally: Tally) -> list[MovedUser]:
         """Return the users whom nobody else has written meanwhile; the others are queued again."""

@@ -99,7 +99,8 @@ class Catalogue:
         """
         copies = await self._vectors.copies_of(index, base_hashes)
         # Overlays hold payloads too, so all users with copies are told.
-        await self._versions.bump(index.name, {copy.user_id for copy in copies})
+        if copies:
+            await self._versions.bump(index.name, {copy.user_id for copy in copies}, await self._vectors.clock())
         stale = [copy for copy in copies if copy.base_hash != base_hashes[copy.object_id]]
         if stale:
             users = sorted({copy.user_id for copy in stale})

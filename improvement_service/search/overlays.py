@@ -9,7 +9,7 @@ from improvement_service import metrics
 
 if TYPE_CHECKING:
     from improvement_service.domain.index import SearchIndex
-    from improvement_service.domain.overlay import Overlay
+    from improvement_service.domain.overlay import Overlay, OverlayVersion
     from improvement_service.search.ports import Vectors, Versions
 
 _EMPTY_BYTES: Final = 1024
@@ -23,12 +23,12 @@ class Overlays:
         self._versions = versions
         self._most_bytes = most_bytes
         self._bytes = 0
-        self._kept: OrderedDict[tuple[str, str], tuple[int, Overlay | None]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], tuple[OverlayVersion | None, Overlay | None]] = OrderedDict()
         metrics.OVERLAY_BYTES.set_function(lambda: self._bytes)
 
     def kept(self, index: SearchIndex, user_id: str) -> Overlay | None:
         """Return what is in memory, be it out of date; `get` returns the same object if it is not."""
-        return self._kept.get((index.vectors, user_id), (0, None))[1]
+        return self._kept.get((index.vectors, user_id), (None, None))[1]
 
     async def get(self, index: SearchIndex, user_id: str) -> Overlay | None:
         """Return what the user has in place of originals; None when that is nothing."""
@@ -44,7 +44,7 @@ class Overlays:
             metrics.OVERLAY_CACHED.inc()
             return self._kept[name][1]
         metrics.OVERLAY_LOADED.inc()
-        overlay = await self._vectors.load_overlay(index, user_id)
+        overlay = await self._vectors.load_overlay(index, user_id, version.written_until)
         self._forget(name)
         self._kept[name] = version, overlay
         self._bytes += _size(overlay)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from improvement_service.domain.facets import Wanted
     from improvement_service.domain.index import SearchIndex
-    from improvement_service.domain.overlay import Overlay
+    from improvement_service.domain.overlay import Overlay, OverlayVersion
     from improvement_service.domain.scoring import Floats
     from improvement_service.domain.search import Hit, RecordedSearch
 
@@ -21,7 +21,7 @@ class Definitions(Protocol):
 class Versions(Protocol):
     """Versions of users' copies."""
 
-    async def get(self, collection: str, user_id: str) -> int | None: ...
+    async def get(self, collection: str, user_id: str) -> OverlayVersion | None: ...
 
 
 class Vectors(Protocol):
@@ -30,7 +30,7 @@ class Vectors(Protocol):
     most_hits: int
 
     async def search(self, index: SearchIndex, query: Floats, limit: int, asked: Wanted) -> list[Hit]: ...
-    async def load_overlay(self, index: SearchIndex, user_id: str) -> Overlay | None: ...
+    async def load_overlay(self, index: SearchIndex, user_id: str, written_until: int) -> Overlay | None: ...
 
 
 class Embedder(Protocol):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from bson import MaxKey, MinKey
+from bson import Int64, MaxKey, MinKey
 from pymongo import UpdateOne
 
+from improvement_service.domain.overlay import OverlayVersion
 from tideline.mongo.client import DURABLE
 from tideline.mongo.outages import outages
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from tideline.mongo.client import Database
 
 
-_NEXT: Final = [{"$set": {"version": {"$add": [{"$ifNull": ["$version", {"$toLong": "$$NOW"}]}, 1]}}}]
+_NEXT: Final = {"$add": [{"$ifNull": ["$version", {"$toLong": "$$NOW"}]}, 1]}
 """The first version of a user is the time: one who was forgotten and comes back never gets an old version again."""
 
 
@@ -31,16 +32,18 @@ class MongoPersonalVersions:
         self._versions = database.get_collection("personal_versions", write_concern=DURABLE)
 
     @outages()
-    async def get(self, collection: str, user_id: str) -> int | None:
+    async def get(self, collection: str, user_id: str) -> OverlayVersion | None:
         """Return the version; None when the user never had copies there."""
         document = await self._versions.find_one({"_id": {"c": collection, "u": user_id}})
-        return None if document is None else int(document["version"])
+        return None if document is None else OverlayVersion(int(document["version"]), document.get("written_until", 0))
 
     @outages()
-    async def bump(self, collection: str, user_ids: Iterable[str]) -> None:
-        """Make searches of these users read their copies anew."""
+    async def bump(self, collection: str, user_ids: Iterable[str], written_until: int) -> None:
+        """Make searches of these users read their copies anew, as written until then on the vector database's clock."""
+        # Several may write at once, and whoever asked the clock first may be the last to come here.
+        change = [{"$set": {"version": _NEXT, "written_until": {"$max": ["$written_until", Int64(written_until)]}}}]
         updates = [
-            UpdateOne({"_id": {"c": collection, "u": user_id}}, _NEXT, upsert=True)
+            UpdateOne({"_id": {"c": collection, "u": user_id}}, change, upsert=True)
             for user_id in dict.fromkeys(user_ids)
         ]
         if updates:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,7 +11,7 @@ from pymilvus import AsyncMilvusClient, MilvusException
 from pymilvus.exceptions import ConnectionConfigException
 
 from improvement_service.domain.errors import CollectionNotFound
-from improvement_service.vectors import schema
+from improvement_service.vectors import messages, schema
 from improvement_service.vectors.side_by_side import side_by_side
 from tideline.errors import DependencyUnavailable, Misconfigured
 from tideline.rpc import deadline
@@ -20,7 +19,7 @@ from tideline.rpc.breaker import Breaker
 from tideline.rpc.commands import reported
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 
     from pymilvus.milvus_client import IndexParams
 
@@ -38,14 +37,6 @@ WRITES_AT_ONCE: Final = 2
 READS_AT_ONCE: Final = 4
 """A server makes reads that see all writes wait for its clock, 0.2 s: they wait together."""
 
-# A server takes and sends 64 MiB; Milvus Lite gets slow: 200 rows of 32 KiB take it 0.4 s to send, 300 take 5 s.
-_MESSAGE_BYTES: Final = 4 * 1024 * 1024
-_ROW_BYTES: Final = 2 * 1024
-_FIELD_BYTES: Final = {
-    "payload": 32 * 1024, "facets": 1024, "learned_from": 1024, "object_id": 512, "user_id": 512, "base_hash": 32,
-    "pk": 32, "owner": 32, "object_key": 32, "part": 8, "is_average": 1, "scored": 1,
-}  # fmt: skip
-"""What a field takes, more or less; that of `vector` is known."""
 _NOT_FOUND, _NOT_LOADED = 100, 101
 _OUR_DEFECTS: Final = range(1100, 1200)
 
@@ -69,6 +60,15 @@ class Connection:
 
     async def close(self) -> None:
         await self._client.close()
+
+    async def clock(self) -> int:
+        """Return the time on the clock of Milvus; 0 on Milvus Lite, which has none."""
+        return int(await self._call(self._ask_clock, "clock"))
+
+    async def _ask_clock(self, _name: str, **patience: float) -> int:
+        # The client has no method of its own for it.
+        connection = await self._client._get_connection()  # noqa: SLF001
+        return int(await connection.alloc_timestamp(**patience))
 
     async def ping(self) -> None:
         """Ask something cheap; raises `DependencyUnavailable` when there is no answer."""
@@ -99,27 +99,35 @@ class Connection:
 
         They go in messages side by side: when this raises, any of them may be written.
         """
-        calls = (self._call(self._client.upsert, name, data=some) for some in _messages(rows))
+        calls = (self._call(self._client.upsert, name, data=some) for some in messages.of_rows(rows, ROWS_A_WRITE))
         await side_by_side(calls, WRITES_AT_ONCE)
 
     async def delete(self, name: str, keys: Sequence[str]) -> None:
         """Delete the rows with these primary keys; those that are not there are passed over."""
-        calls = (self._call(self._client.delete, name, ids=some) for some in _chunks(keys, KEYS_A_FILTER))
+        calls = (self._call(self._client.delete, name, ids=some) for some in messages.chunks(keys, KEYS_A_FILTER))
         await side_by_side(calls, WRITES_AT_ONCE)
 
-    async def read(self, name: str, condition: str, fields: Sequence[str], *, dimension: int = 0) -> list[Row]:
-        """Return all rows that meet `condition`, whoever wrote them.
+    async def read(
+        self, name: str, condition: str, fields: Sequence[str], *, dimension: int = 0, written_until: int = 0
+    ) -> list[Row]:
+        """Return all rows that meet `condition`, whoever wrote them: until now or, much faster, until a given time.
 
         `dimension` is given when `vector` is asked for: it decides how many rows fit a message.
         """
-        return [row async for page in self.pages(name, condition, fields, dimension=dimension) for row in page]
+        pages = self.pages(name, condition, fields, dimension=dimension, written_until=written_until)
+        return [row async for page in pages for row in page]
 
     async def pages(
-        self, name: str, condition: str, fields: Sequence[str], *, dimension: int = 0
+        self, name: str, condition: str, fields: Sequence[str], *, dimension: int = 0, written_until: int = 0
     ) -> AsyncGenerator[list[Row], None]:
         """Yield what `read` returns, as much at a time as fits a message."""
-        row_bytes = sum(4 * dimension if field == "vector" else _FIELD_BYTES[field] for field in ("pk", *fields))
-        limit = max(1, min(MOST_HITS, _MESSAGE_BYTES // row_bytes))
+        # Strong waits until Milvus has seen to all that came before the call, 0.2 s; a time that has passed is there.
+        until = (
+            {"consistency_level": "Customized", "guarantee_timestamp": written_until}
+            if written_until
+            else {"consistency_level": "Strong"}
+        )
+        limit = min(MOST_HITS, messages.rows_that_fit(("pk", *fields), dimension))
         page: list[Row] = []
         while True:
             # Pages come in the order of the primary key.
@@ -130,7 +138,7 @@ class Connection:
                 filter=after,
                 output_fields=["pk", *fields],
                 limit=limit,
-                consistency_level="Strong",
+                **until,
             )
             if page:
                 yield page
@@ -138,11 +146,23 @@ class Connection:
                 return
 
     async def read_many(
-        self, name: str, field: str, hashes: Sequence[str], condition: str, fields: Sequence[str], *, dimension: int = 0
+        self,
+        name: str,
+        field: str,
+        hashes: Sequence[str],
+        condition: str,
+        fields: Sequence[str],
+        *,
+        dimension: int = 0,
+        written_until: int = 0,
     ) -> list[Row]:
         """Return all rows that meet `condition` and whose `field` is one of `hashes`."""
-        conditions = (f"{schema.one_of(field, some)} and {condition}" for some in _chunks(hashes, KEYS_A_FILTER))
-        reads = (self.read(name, which, fields, dimension=dimension) for which in conditions)
+        conditions = (
+            f"{schema.one_of(field, some)} and {condition}" for some in messages.chunks(hashes, KEYS_A_FILTER)
+        )
+        reads = (
+            self.read(name, which, fields, dimension=dimension, written_until=written_until) for which in conditions
+        )
         return [row for rows in await side_by_side(reads, READS_AT_ONCE) for row in rows]
 
     async def search(
@@ -212,23 +232,3 @@ def _in_our_words(error: Exception) -> Exception:
     if code == _NOT_FOUND:
         return CollectionNotFound("its vectors are not there", field="collection")
     return error if code in _OUR_DEFECTS else DependencyUnavailable("the vector database does not answer")
-
-
-def _messages(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """Yield as many rows at a time as are written at once."""
-    some: list[Row] = []
-    size = 0
-    for row in rows:
-        some.append(row)
-        size += row["vector"].nbytes + _ROW_BYTES
-        if row["payload"]:
-            size += len(json.dumps((row["payload"], row["facets"])))
-        if len(some) == ROWS_A_WRITE or size >= _MESSAGE_BYTES:
-            yield some
-            some, size = [], 0
-    if some:
-        yield some
-
-
-def _chunks(values: Sequence[str], size: int) -> Iterable[list[str]]:
-    return (list(values[start : start + size]) for start in range(0, len(values), size))

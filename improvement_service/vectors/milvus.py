@@ -149,13 +149,24 @@ class VectorStore:
         remain = {(row["owner"], row["object_key"]) for row in rows}
         return len({(row["owner"], row["object_key"]) for row in gone if row["object_key"]} - remain)
 
-    async def load_overlay(self, index: SearchIndex, user_id: str) -> Overlay | None:
-        """Return what the user has in place of originals that are there and unchanged; None when that is nothing."""
+    async def clock(self) -> int:
+        """Return the time on the clock of Milvus, for `load_overlay`; 0 where it has none."""
+        return await self._milvus.clock()
+
+    async def load_overlay(self, index: SearchIndex, user_id: str, written_until: int = 0) -> Overlay | None:
+        """Return what the user has in place of originals that are there and unchanged; None when that is nothing.
+
+        What was written until `written_until`, on the clock of Milvus, is seen for sure; until now when that is 0.
+        """
         owned = f'owner == "{schema.key(user_id)}"'
-        rows = await self._milvus.read(schema.personal(index), owned, _COPY, dimension=index.dimension)
-        copied = {row["object_id"] for row in rows} - {""}
-        fields = (*_ORIGINAL, "payload", "facets")
-        originals = await self._shared(index, copied, fields, index.dimension, schema.SEARCHED)
+        rows = await self._milvus.read(
+            schema.personal(index), owned, _COPY, dimension=index.dimension, written_until=written_until
+        )
+        copied = [schema.key(object_id) for object_id in {row["object_id"] for row in rows} - {""}]
+        originals = await self._milvus.read_many(
+            index.vectors, "object_key", copied, schema.SEARCHED, (*_ORIGINAL, "payload", "facets"),
+            dimension=index.dimension, written_until=written_until,
+        )  # fmt: skip
         return reading.overlay_from_rows(rows, originals)
 
     async def rename_users(self, index: SearchIndex, renamed: Callable[[str], str]) -> int:

@@ -28,7 +28,7 @@ class Bench:
 
     def amount(self, full: int) -> int:
         """How much to do in a round instead of `full`."""
-        return max(1, full // 4) if self.quick else full
+        return max(1, full // 10) if self.quick else full
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,7 +145,7 @@ class CatalogueService:
         ]
         learned = np.array(queries, np.float32).reshape(-1, index.dimension)
         await self.vectors.replace_personal(index, user_id, copies, learned)
-        await self.versions.bump(index.name, [user_id])
+        await self.versions.bump(index.name, [user_id], await self.vectors.clock())
 
 
 def an_object(

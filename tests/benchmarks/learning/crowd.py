@@ -69,7 +69,7 @@ async def _give(stack: Stack, mongo_uri: str, numbers: range, topics: np.ndarray
         began = time.perf_counter()
         await store.replace_personal_many(index, given)
         took.append(1000 * (time.perf_counter() - began) / len(some))
-        await versions.bump(COLLECTION, [f"user {number}" for number in some])
+        await versions.bump(COLLECTION, [f"user {number}" for number in some], await store.clock())
     await store.close()
     mongo.close()
     return float(np.median(took))
@@ -79,7 +79,7 @@ def _copies(number: int, topics: np.ndarray, vectors: np.ndarray, hashes: dict[s
     own = [number % TOPICS + TOPICS * place for place in range(COPIES)]
     query = topics[number % TOPICS][None]
     copies = tuple(
-        PersonalCopy(f"object {n}", hashes[f"object {n}"], unit(vectors[n][None] + 0.1 * query), (0,)) for n in own
+        PersonalCopy(f"object {n}", hashes[f"object {n}"], unit(vectors[n][None] + query), (0,)) for n in own
     )
     return UserCopies(f"user {number}", copies, query)
 

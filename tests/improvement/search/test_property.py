@@ -122,7 +122,7 @@ async def give_copies(served: CatalogueService, index: SearchIndex, user_id: str
         for object_id, copy in copied.items()
     ]
     await served.vectors.replace_personal(index, user_id, personal, np.array(world.learned, np.float32))
-    await served.versions.bump(index.name, [user_id])
+    await served.versions.bump(index.name, [user_id], await served.vectors.clock())
 
 
 async def all_pages(served: CatalogueService, name: str, user_id: str, world: World) -> list[ScoredObject]:
