@@ -47,8 +47,8 @@ growth: $(VENV)/.stubs  ## What it costs when there is ten times as much: 0.5 an
 bench: $(VENV)/.stubs .venv-milvus/.installed  ## Everything beside what it could be at best, into tests/benchmarks/RESULTS.md (QUICK=1, SECTION=ingest)
 	$(BIN)/python -m tests.benchmarks.bench $(if $(QUICK),--quick) $(if $(SECTION),--section $(SECTION)) $(ARGS)
 
-faults: $(VENV)/.stubs .venv-milvus/.installed  ## Processes killed and stopped, networks cut, disks full
-	$(BIN)/python -m pytest tests/faults $(ARGS)
+faults: $(VENV)/.stubs .venv-milvus/.installed  ## Processes killed and stopped, networks cut, disks full, clocks set
+	$(BIN)/python -m pytest tests/faults tests/clickstream/test_clock_steps.py tests/improvement/test_scheduling.py $(ARGS)
 
 faults-long: $(VENV)/.stubs  ## The same for long: 5 million events, 100 kills (ARGS='--seconds 1800')
 	$(BIN)/python -m tests.faults.long $(ARGS)

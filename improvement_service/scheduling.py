@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import contextmanager
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -12,9 +13,10 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
-    from datetime import datetime, timedelta
 
 _JOB: Final = "improvement"
+LOOKED_AFTER_EVERY: Final = timedelta(minutes=1)
+"""How often the clock is held against the schedule, at least."""
 
 
 class Timer:
@@ -41,9 +43,11 @@ class Timer:
             misfire_grace_time=None,
         )
         self._scheduler.start()
+        following = asyncio.create_task(self._follow_the_clock())
         try:
             yield
         finally:
+            following.cancel()
             self._scheduler.shutdown(wait=False)
 
     def next_at(self) -> datetime | None:
@@ -51,3 +55,12 @@ class Timer:
         job = self._scheduler.get_job(_JOB)
         next_at: datetime | None = getattr(job, "next_run_time", None)
         return next_at
+
+    async def _follow_the_clock(self) -> None:
+        """Call in time although the clock was set back: APScheduler would wait until it is again as late as it was."""
+        while True:
+            await asyncio.sleep(min(self.interval, LOOKED_AFTER_EVERY).total_seconds())
+            latest = datetime.now(UTC) + self.interval
+            due = self.next_at()
+            if due is not None and due > latest:
+                self._scheduler.modify_job(_JOB, next_run_time=latest)

@@ -1,4 +1,4 @@
-"""Networks that are slow, hang up or swallow everything: before Milvus, between the services, before clients."""
+"""Networks that are slow, hang up or swallow everything: before Milvus, and between the services."""
 
 from __future__ import annotations
 
@@ -74,9 +74,21 @@ class Whole:
     async def half_way(self) -> str:
         """Begin to learn from what waits; returns the run once it has settled some."""
         before = self.queue.settled()
-        started = await self.client.improvement.RunImprovement(improvement_service_pb2.RunImprovementRequest())
-        await until(lambda: self.queue.settled() > before)
-        return started.run.run_id
+        while True:
+            started = await self.client.improvement.RunImprovement(improvement_service_pb2.RunImprovementRequest())
+            run_id = started.run.run_id
+            if await self._settled_or_over(run_id, before):
+                return run_id
+            # Who waits was held by the run before, which could not give anybody back.
+
+    async def _settled_or_over(self, run_id: str, before: int) -> bool:
+        get = improvement_service_pb2.GetRunRequest(run_id=run_id)
+        running = improvement_service_pb2.RUN_STATE_RUNNING
+        while self.queue.settled() == before:
+            if (await self.client.improvement.GetRun(get)).run.state != running:
+                return self.queue.settled() > before
+            await asyncio.sleep(0.02)
+        return True
 
     async def end_of(self, run_id: str) -> improvement_service_pb2.Run:
         request = improvement_service_pb2.WatchRunRequest(run_id=run_id)
@@ -227,3 +239,17 @@ async def test_without_a_network_between_the_services_searches_are_answered_and_
         await until(whole.is_recorded)
     await whole.learn_all()
     await whole.compare("between ", calm)
+
+
+async def test_a_clickstream_service_that_is_killed_in_the_middle_of_a_run_costs_no_session_and_no_vector(
+    whole: Whole, calm: Learned
+) -> None:
+    await whole.record("killed ")
+    run_id = await whole.half_way()
+    whole.clickstream.kill()
+    await whole.end_of(run_id)
+    await asyncio.to_thread(whole.clickstream.start)
+    await whole.client.channels[0].channel_ready()
+    await until(whole.is_recorded)
+    await whole.learn_all()
+    await whole.compare("killed ", calm)
