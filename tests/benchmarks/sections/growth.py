@@ -21,8 +21,8 @@ MOST = 0.1
 
 async def tables(bench: Bench) -> AsyncIterator[Table]:
     """Yield costs at growing amounts of stored events, and of users with copies."""
-    events = (1_000, 10_000, 100_000) if bench.quick else (10_000, 100_000, 1_000_000, 5_000_000)
-    users = (100, 1_000, 10_000) if bench.quick else (1_000, 10_000, 100_000)
+    events = (1_000, 30_000) if bench.quick else (10_000, 100_000, 1_000_000, 5_000_000)
+    users = (100, 2_000) if bench.quick else (1_000, 10_000, 100_000)
     began = time.perf_counter()
     stored = [await stored_events(bench.folder, amount) for amount in events]
     text = (

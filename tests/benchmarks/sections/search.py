@@ -6,6 +6,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+import grpc
 import numpy as np
 from pymilvus import MilvusClient
 
@@ -16,14 +17,16 @@ from tests.benchmarks.harness import Rounds, Row, Table, interleaved
 from tests.benchmarks.learning.milvus import kind as kind_of
 from tests.benchmarks.learning.milvus import milvus
 from tests.benchmarks.learning.shoppers import COLLECTION, Shoppers
+from tideline.improvement.v1.search_service_pb2 import SearchRequest
+from tideline.improvement.v1.search_service_pb2_grpc import SearchServiceStub
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from improvement_service.adjust.evidence import Floats
     from tests.benchmarks.harness import Bench, Measure
 
-    Search = Callable[[int, Floats], Awaitable[None]]
+    Search = Callable[[int, Floats], None]
 
 LIMIT = 20
 EF = 64
@@ -48,13 +51,14 @@ async def _latency(bench: Bench) -> Table:
             await shoppers.learn(client)
             if not uri.startswith("http"):
                 return Table("Latency", [Row("personalised / bare", "no Milvus server is installed")])
-            latencies = _Latencies(shoppers, bench.amount(400), bare_search(uri))
-            p50 = await interleaved(latencies.measures(client), bench.rounds)
+        latencies = _Latencies(shoppers, bench.amount(400), bare_search(uri))
+        with grpc.insecure_channel(stack.improvement.address) as channel:
+            p50 = await interleaved(latencies.measures(SearchServiceStub(channel)), bench.rounds)
     text = (
         f"{shoppers.objects:,} x {shoppers.dimension}, HNSW; {shoppers.users} users with {COPIES} copies each, learned "
         f"from {SEARCHES[0]} searches, of which a query concerns one, or all from one, which hides the {COPIES} "
         f"nearest originals; {LIMIT} results. Bare: `MilvusClient.search` with the same filter and ef={EF} on a "
-        f"{kind_of(uri)}; personalised: `Search`."
+        f"{kind_of(uri)}; personalised: `Search`; both by clients that block."
     )
     rows = []
     for count in SEARCHES:
@@ -71,7 +75,7 @@ def bare_search(uri: str) -> Search:
     client = MilvusClient(uri)
     (name,) = [name for name in client.list_collections() if not name.endswith(schema.OF_USERS)]
 
-    async def search(_user: int, query: Floats) -> None:
+    def search(_user: int, query: Floats) -> None:
         client.search(
             name, [query], filter=schema.SEARCHED, limit=LIMIT, output_fields=["object_id", "payload"],
             search_params={"params": {"ef": EF}}, consistency_level="Session",
@@ -88,16 +92,17 @@ class _Latencies:
         self._rng = np.random.default_rng(5)
         self._slow: dict[str, list[float]] = {}
 
-    def measures(self, client: Client) -> dict[str, Measure]:
+    def measures(self, searches: SearchServiceStub) -> dict[str, Measure]:
         """Return what yields the median of a round, by name."""
 
-        async def of_user(user: int, query: Floats) -> None:
-            found = await client.search(COLLECTION, query, user_id=f"user {user}", limit=LIMIT)
+        def of_user(user: int, query: Floats) -> None:
+            request = SearchRequest(collection=COLLECTION, query_vector=query, user_id=f"user {user}", limit=LIMIT)
+            found = searches.Search(request).results
             if len(found) != LIMIT or not any(one.personal for one in found):
                 raise RuntimeError("a search was not personalised")
 
-        async def of_nobody(_user: int, query: Floats) -> None:
-            await client.search(COLLECTION, query, limit=LIMIT)
+        def of_nobody(_user: int, query: Floats) -> None:
+            searches.Search(SearchRequest(collection=COLLECTION, query_vector=query, limit=LIMIT))
 
         users = {f"{count} searches": (kind, of_user) for kind, count in enumerate(SEARCHES)}
         works: dict[str, tuple[int, Search]] = {"bare": (0, self._bare), "without a user": (0, of_nobody), **users}
@@ -112,7 +117,7 @@ class _Latencies:
         for user in self._rng.choice(np.arange(kind, self._shoppers.users, len(SEARCHES)), size=self._a_round):
             query = self._shoppers.query_of(user, self._rng)
             began = time.perf_counter()
-            await work(user, query)
+            work(user, query)
             took.append(time.perf_counter() - began)
         self._slow.setdefault(name, []).append(float(np.quantile(took, 0.99)))
         return float(np.median(took))
