@@ -54,7 +54,7 @@ class Stack:
         """
         self.folder = folder.resolve()
         self._milvus = milvus
-        self._database = database
+        self.database = database
         self._settings = (clickstream_settings, improvement_settings)
         self._running = ExitStack()
         self.protection = Protection(self.folder / "secure") if secure else None
@@ -86,7 +86,7 @@ class Stack:
                 self.folder,
                 {
                     "MONGO_URI": self.mongo_uri,
-                    "MONGO_DATABASE": f"{self._database}_clickstream",
+                    "MONGO_DATABASE": f"{self.database}_clickstream",
                     "IMPROVEMENT_ADDRESS": improvement_address,
                     **self._protecting("improvement"),
                     **clickstream,
@@ -100,7 +100,7 @@ class Stack:
                 self.folder,
                 {
                     "MONGO_URI": self.mongo_uri,
-                    "MONGO_DATABASE": f"{self._database}_improvement",
+                    "MONGO_DATABASE": f"{self.database}_improvement",
                     "MILVUS_URI": self.milvus_uri,
                     "CLICKSTREAM_ADDRESS": self.clickstream.address,
                     **self._protecting("clickstream"),

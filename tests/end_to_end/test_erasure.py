@@ -165,7 +165,7 @@ async def test_nothing_is_left_of_a_user_who_is_erased_under_fire(stack: Stack, 
     stack.clickstream.stop()
 
     with MongoClient[dict[str, Any]](mongo_uri) as mongo:
-        databases = [name for name in mongo.list_database_names() if name.startswith(stack._database)]
+        databases = [name for name in mongo.list_database_names() if name.startswith(stack.database)]
         assert len(databases) == 2
         where = {user_id: traces(mongo, databases, user_id) for user_id in (ANN, BOB)}
     assert where[ANN] == set()

@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from deploy.local.client import Client
+from deploy.local.service import Service
 from deploy.local.world import Vectors, World
 from tideline.clickstream.v1 import batch_service_pb2, event_pb2, session_service_pb2
 from tideline.improvement.v1 import object_service_pb2, search_service_pb2
 
 if TYPE_CHECKING:
-    from deploy.local.client import Client
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from deploy.local.stack import Stack
 
 Results = Sequence[search_service_pb2.ScoredObject]
 
@@ -25,6 +30,25 @@ async def collection(client: Client, world: World) -> str:
     name = f"c_{uuid.uuid4().hex[:12]}"
     await client.create_collection(name, world)
     return name
+
+
+@pytest.fixture
+async def second(stack: Stack, tmp_path: Path) -> AsyncIterator[Client]:
+    """Another replica of the improvement service, on the same databases."""
+    if stack.milvus_uri.endswith(".db"):
+        pytest.skip("one process at a time can open Milvus Lite")
+    settings = {
+        "MONGO_URI": stack.mongo_uri,
+        "MONGO_DATABASE": f"{stack.database}_improvement",
+        "MILVUS_URI": stack.milvus_uri,
+        "CLICKSTREAM_ADDRESS": stack.clickstream.address,
+        "WORKER": "second",
+    }
+    service = Service("improvement", tmp_path / "second", settings)
+    service.start()
+    async with Client(stack.clickstream.address, service.address) as connected:
+        yield connected
+    assert service.stop() == 0
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +117,23 @@ async def test_what_a_user_likes_adds_up_over_runs_and_stays_with_that_user(
         assert base[object_id] < scores[user_id][0] < scores[user_id][1]
     dora = await client.search(collection, near, user_id="dora", limit=60)
     assert place(dora, wanted["dora"]) < place(dora, wanted["cid"])
+
+
+async def test_another_replica_shows_what_was_learned_from_the_very_next_search_on(
+    client: Client, second: Client, collection: str, world: World
+) -> None:
+    near = world.query_vectors[0]
+    everybody = await client.search(collection, near, limit=60)
+    assert await second.search(collection, near, user_id="eve", limit=60) == everybody
+    for _ in range(5):
+        shown = await client.search(collection, near, user_id="eve", limit=10)
+        await search_and_click(client, collection, near, "eve", shown[5].object_id)
+        await client.run(lambda _: None)
+
+        there, here = [await each.search(collection, near, user_id="eve", limit=60) for each in (second, client)]
+
+        assert [result for result in there if result.personal]
+        assert there == here
 
 
 async def search_and_click(client: Client, collection: str, query: Vectors, user_id: str, object_id: str) -> str:
