@@ -215,10 +215,11 @@ class Connection:
 
 
 def _client(uri: str, token: str, timeout_s: float, *, lite: bool) -> AsyncMilvusClient:
-    # The embedded one hangs up on who asks more often than every five minutes whether it is there.
-    pings = {"grpc_options": {"grpc.keepalive_time_ms": 2**31 - 1}} if lite else {}
+    # The embedded one hangs up on who asks more often than every five minutes whether it is there. A server is asked
+    # every ten seconds by pymilvus; gRPC's core goes by a time of its own for the answer, which is a minute.
+    pings = {"grpc.keepalive_time_ms": 2**31 - 1} if lite else {"grpc.http2.ping_timeout_ms": 5_000}
     try:
-        return AsyncMilvusClient(uri, token=token, timeout=timeout_s, dedicated=True, **pings)
+        return AsyncMilvusClient(uri, token=token, timeout=timeout_s, dedicated=True, grpc_options=pings)
     except (ConnectionConfigException, RuntimeError) as error:
         if not lite:
             # What it says quotes all of it, and a password may be in it.

@@ -48,7 +48,7 @@ def serve_without() -> None:
     """Serve as `tideline serve clickstream` does, without interceptor, listener and counts."""
     import tideline.cli  # noqa: PLC0415
     from clickstream_service import metrics  # noqa: PLC0415
-    from clickstream_service.storage import database  # noqa: PLC0415
+    from tideline.mongo import client as database  # noqa: PLC0415
     from tideline.rpc.telemetry import TelemetryInterceptor  # noqa: PLC0415
 
     make = grpc.aio.server
