@@ -116,8 +116,8 @@ class Feedback:
 
         Users are leased some at a time, more of them the faster they are read. Those whose turn does not come within
         `AHEAD` and a tenth of the duration are given back, as if they had not been leased, so that a lease is nearly as
-        good as new when the caller hears of it. When this process is killed, the others of a group are held until their
-        leases expire.
+        good as new when the caller hears of it. When this process is killed, or loses its database, the others
+        of a group are held until their leases expire, and that attempt counts.
         """
         duration = duration or self._rules.lease
         patience_s = min(duration / 10, AHEAD).total_seconds()
