@@ -126,7 +126,8 @@ class History:
     async def settle_partly(self, number: int) -> None:
         if self.leases:
             user = self.leases[number % len(self.leases)]
-            await self._settle(user, outcomes(user.ids[:-1]))
+            if await self._settle(user, outcomes(user.ids[:-1])) and not user.ids:
+                self.learned[user.lease.user_id] = {}  # of nothing, there is no part
 
     async def _settle(self, user: Leased, results: list[pb.FeedbackOutcome]) -> bool:
         held = (user.lease.user_id, user.lease.fence)
