@@ -27,6 +27,8 @@ STARTING_S: Final = 30.0
 """A process that fails, and is not killed, this soon is not started anew, and the others are stopped."""
 PAUSE_S: Final = 1.0
 """How long after its end a process is started anew."""
+ENDED_BY_SIGTERM: Final = (-signal.SIGTERM, 128 + signal.SIGTERM)
+"""Exit codes: by the signal's own doing, or as `tideline` has it."""
 
 _log = structlog.get_logger(__name__)
 
@@ -96,7 +98,9 @@ async def _keep(arguments: Sequence[str], environment: Mapping[str, str], stop: 
         await asyncio.wait([told, ended], return_when=asyncio.FIRST_COMPLETED)
         if not ended.done():
             process.terminate()
-            return await ended
+            code = await ended
+            # One that had not begun to serve ends by the signal itself, which is what it was told.
+            return 0 if code in ENDED_BY_SIGTERM else code
         code = ended.result()
         if code > 0 and asyncio.get_running_loop().time() < give_up_until:
             stop.set()
