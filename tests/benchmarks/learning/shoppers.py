@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 COLLECTION = "bench"
 A_CALL = 500
+A_STREAM = 10_000
 
 
 class Shoppers:
@@ -55,7 +56,8 @@ class Shoppers:
         """Fill the collection, record the searches and have them learned from."""
         collection = object_pb2.Collection(name=COLLECTION, dimension=self.dimension, metric=object_pb2.METRIC_COSINE)
         await client.objects.CreateCollection(object_service_pb2.CreateCollectionRequest(collection=collection))
-        await client.objects.UpsertObjects(self._upserts())
+        for start in range(0, self.objects, A_STREAM):
+            await client.objects.UpsertObjects(self._upserts(range(start, min(start + A_STREAM, self.objects))))
         await client.record([one for user in range(self.users) for one in self._searched(user)], lambda _: None)
         run = await client.run(lambda _: None)
         if run.users.settled != self.users or run.vectors_moved < 0.9 * self.users * self.copies:
@@ -86,12 +88,12 @@ class Shoppers:
             )
             yield Recorded(session, (0, shown - 1))
 
-    async def _upserts(self) -> AsyncIterator[object_service_pb2.UpsertObjectsRequest]:
-        for start in range(0, self.objects, A_CALL):
+    async def _upserts(self, numbers: range) -> AsyncIterator[object_service_pb2.UpsertObjectsRequest]:
+        for start in range(numbers.start, numbers.stop, A_CALL):
             objects = [
                 object_pb2.Object(
                     object_id=f"object {number}", parts=[object_pb2.Part(vector=self.vectors[number].tolist())]
                 )
-                for number in range(start, min(start + A_CALL, self.objects))
+                for number in range(start, min(start + A_CALL, numbers.stop))
             ]
             yield object_service_pb2.UpsertObjectsRequest(collection=COLLECTION, objects=objects)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from tests.benchmarks.harness import Bench, Measure, Row
 
+SESSIONS = 400
+"""About as many vectors as a run moves at once."""
 LOOP_SESSIONS = 20
 ASKED = {384: ((25, 100), (10, 30)), 1024: ((15, 60), None)}
 
@@ -27,13 +29,13 @@ ASKED = {384: ((25, 100), (10, 30)), 1024: ((15, 60), None)}
 async def tables(bench: Bench) -> AsyncIterator[Table]:
     """Yield the adjusters, and the cycle with what it is made of."""
     rows = [row for dimension in ASKED for row in await _adjusters(bench, dimension)]
-    yield Table("Adjusters (sessions of 20 items of 1 to 4 parts, CPU)", rows)
+    yield Table(f"Adjusters ({SESSIONS} sessions of {evidence.ITEMS} items of 1 to 4 parts, CPU)", rows)
     cycle = await cycle_table(bench)
     yield Table(cycle.title, [*cycle.rows, await upsert_row(bench)], cycle.text)
 
 
 async def _adjusters(bench: Bench, dimension: int) -> list[Row]:
-    given = evidence.sessions(bench.amount(2_000), dimension)
+    given = evidence.sessions(SESSIONS, dimension)
     torch_based, bounded = (
         registry.load(name, Metric.COSINE, Aggregation.MIN, device="cpu")
         for name in ("torch_based", "bounded_rotation")
