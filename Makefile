@@ -35,7 +35,7 @@ stack: $(VENV)/.stubs  ## All of it on this machine until Ctrl-C (ARGS=--secure:
 	$(BIN)/python -m deploy.local.stack $(ARGS)
 
 test: $(VENV)/.stubs .venv-milvus/.installed  ## All tests, on two cores (ARGS='-k word' for some)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 $(ARGS)
 
 quality: $(VENV)/.stubs  ## Does it help the people who search? (DATA=DIR) Are positions judged right?
 	$(BIN)/python -m deploy.local.quality $(if $(DATA),--data $(DATA)) $(ARGS)
