@@ -38,7 +38,6 @@ class LeasedGroup:
         self._give_back = give_back
         self._given_back: asyncio.Task[None] | None = None
         self._until = until
-        self._first = True
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -49,14 +48,13 @@ class LeasedGroup:
     def next(self) -> Lease | None:
         """Return whose turn it is; None when nobody is left. Whoever is returned does not wait any more."""
         loop = asyncio.get_running_loop()
-        if self._first:
-            self._first = False
-            lease = self._waiting.popleft() if self._waiting else None
-            self._timer = loop.call_at(self._until, self.give_back, context=contextvars.Context())
-            return lease
-        if loop.time() >= self._until:
+        first = self._timer is None
+        if not first and loop.time() >= self._until:
             self.give_back()
-        return self._waiting.popleft() if self._waiting else None
+        lease = self._waiting.popleft() if self._waiting else None
+        if first:
+            self._timer = loop.call_at(self._until, self.give_back, context=contextvars.Context())
+        return lease
 
     async def sessions(self) -> AsyncGenerator[FeedbackSession, None]:
         """Yield the sessions of the user whose turn it is; all of them have to be read before the next one's turn."""

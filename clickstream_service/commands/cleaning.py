@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import getpass
 import os
-import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from tideline.errors import DependencyUnavailable, Misconfigured
+from tideline.cli import done
 
 if TYPE_CHECKING:
     from clickstream_service.noise import Cleaning
@@ -47,12 +45,7 @@ def _days(text: str) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     """Clean the database of the settings. 1 when it does not answer, or they are wrong."""
     action = "nothing" if arguments.dry_run else arguments.action
-    try:
-        asyncio.run(_clean(action, arguments.since_days, arguments.by or _user()))
-    except (DependencyUnavailable, Misconfigured) as failure:
-        print(f"tideline clean: {failure}", file=sys.stderr)  # noqa: T201
-        return 1
-    return 0
+    return done("clean", _clean(action, arguments.since_days, arguments.by or _user()))
 
 
 def _user() -> str:

@@ -10,6 +10,7 @@ from tideline.errors import DependencyUnavailable
 from tideline.improvement.v1 import object_service_pb2, object_service_pb2_grpc
 from tideline.rpc.breaker import Breaker
 from tideline.rpc.channels import NOTHING
+from tideline.rpc.keepalive import keepalive
 from tideline.rpc.server import OPTIONS
 
 if TYPE_CHECKING:
@@ -20,9 +21,7 @@ if TYPE_CHECKING:
 _CHANNEL = (
     *OPTIONS,
     # A connection that died silently is noticed by those who wait for an answer, and made anew.
-    ("grpc.keepalive_time_ms", 15_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.ping_timeout_ms", 10_000),
+    *keepalive(15, 10),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )

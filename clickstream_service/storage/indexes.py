@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 OLDEST_FIRST: Final = [("session_id", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)]
 """The order of events session by session."""
+OF_USER_OLDEST_FIRST: Final = [("user_id", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)]
+"""The order of sessions, and of events, user by user."""
 
 SESSIONS: Final = (
     IndexModel([("user_id", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)], name="of_user_newest_first"),
@@ -25,7 +27,7 @@ SESSIONS: Final = (
     ),
     IndexModel([("batch_id", ASCENDING), ("session_number", ASCENDING)], name="of_batch_by_number", unique=True),
     IndexModel(
-        [("user_id", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)],
+        OF_USER_OLDEST_FIRST,
         name="submitted_of_user_oldest_first",
         partialFilterExpression={"submitted": True},
     ),
@@ -42,7 +44,7 @@ SESSION_EVENTS: Final = (
     IndexModel([("session_id", ASCENDING)], name="awaiting_session", partialFilterExpression={"awaits_session": True}),
     # As one list, whatever the session: `_id` tells those of the same time apart.
     IndexModel([("created_at", ASCENDING), ("_id", ASCENDING)], name="oldest_first"),
-    IndexModel([("user_id", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)], name="of_user_oldest_first"),
+    IndexModel(OF_USER_OLDEST_FIRST, name="of_user_oldest_first"),
     IndexModel(
         [("object_id", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)], name="of_object_oldest_first"
     ),

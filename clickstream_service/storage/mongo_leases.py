@@ -20,6 +20,7 @@ from clickstream_service.domain.feedback import (
 )
 from clickstream_service.storage import lease_updates
 from clickstream_service.storage.hydration import GROUP, GROUP_BYTES, groups, hydrated
+from clickstream_service.storage.indexes import OF_USER_OLDEST_FIRST
 from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 _HELD: Final = {"$exists": True}
 _BY_ID: Final = "_id_"
 """Named, or the database weighs another index for each user."""
-_OLDEST_FIRST: Final = [("user_id", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)]
 _SIZED: Final = 1_000
 """How many sessions are looked at, at most, to learn which users have few."""
 BEFORE_ALL: Final = datetime.fromtimestamp(0, UTC)
@@ -123,7 +123,7 @@ class MongoLeases:
         """
         async with outages():
             for users in await self._runs(user_ids):
-                found = self._sessions.find(_counting(users), batch_size=GROUP).sort(_OLDEST_FIRST)
+                found = self._sessions.find(_counting(users), batch_size=GROUP).sort(OF_USER_OLDEST_FIRST)
                 if len(users) == 1:
                     async for group in groups(found):
                         rows = await self._rows(group)
@@ -148,7 +148,9 @@ class MongoLeases:
         """Put users in a row together whose sessions fit into memory easily."""
         if len(user_ids) == 1:
             return [[*user_ids]]
-        found = self._sessions.find(_counting(user_ids), {"_id": 0, "user_id": 1, "nbytes": 1}).sort(_OLDEST_FIRST)
+        found = self._sessions.find(_counting(user_ids), {"_id": 0, "user_id": 1, "nbytes": 1}).sort(
+            OF_USER_OLDEST_FIRST
+        )
         rows = await found.limit(_SIZED).to_list(_SIZED)
         sizes = dict.fromkeys(user_ids, (0, 0))
         for row in rows:

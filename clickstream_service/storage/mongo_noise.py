@@ -5,11 +5,11 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any, Final
 
-from pymongo import ASCENDING, DeleteOne, UpdateOne
+from pymongo import DeleteOne, UpdateOne
 
 from clickstream_service.domain.noise import Act
 from clickstream_service.storage.documents import created_at
-from clickstream_service.storage.indexes import OLDEST_FIRST
+from clickstream_service.storage.indexes import OF_USER_OLDEST_FIRST, OLDEST_FIRST
 from clickstream_service.storage.transactions import in_transaction
 from tideline.mongo.outages import outages
 
@@ -57,9 +57,8 @@ class MongoNoise:
     async def visitors(self, since: datetime | None) -> AsyncGenerator[Visitor, None]:
         """Yield the events of each user, then those of each session without one, with their tags."""
         time: Document = {} if since is None else {"created_at": {"$gte": since}}
-        by_user = [("user_id", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)]
         async with outages():
-            known = self._events.find({"user_id": {"$gt": ""}, **time}, FIELDS).sort(by_user)
+            known = self._events.find({"user_id": {"$gt": ""}, **time}, FIELDS).sort(OF_USER_OLDEST_FIRST)
             async for group in _grouped(known, lambda event: str(event["user_id"])):
                 yield await self._visitor(group)
             # Interactions without a user and a session are each for itself: nothing connects them.

@@ -23,6 +23,7 @@ from tideline.errors import DependencyUnavailable, TidelineError
 from tideline.rpc import deadline, status
 from tideline.rpc.breaker import Breaker
 from tideline.rpc.channels import NOTHING
+from tideline.rpc.keepalive import keepalive
 from tideline.rpc.pseudonyms import is_pseudonym
 from tideline.rpc.server import OPTIONS
 
@@ -63,10 +64,7 @@ _CHANNEL: Final = (
     *OPTIONS,
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
     # A connection that died silently (a node is gone) is noticed within 40 s, even while a stream is idle.
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    # What goes by in fact: gRPC's core gives pings a minute otherwise.
-    ("grpc.http2.ping_timeout_ms", 10_000),
+    *keepalive(30, 10),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 5_000),
 )

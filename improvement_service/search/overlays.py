@@ -23,12 +23,13 @@ class Overlays:
         self._versions = versions
         self._most_bytes = most_bytes
         self._bytes = 0
-        self._kept: OrderedDict[tuple[str, str], tuple[OverlayVersion | None, Overlay | None]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], tuple[OverlayVersion, Overlay | None]] = OrderedDict()
         metrics.OVERLAY_BYTES.set_function(lambda: self._bytes)
 
     def kept(self, index: SearchIndex, user_id: str) -> Overlay | None:
         """Return what is in memory, be it out of date; `get` returns the same object if it is not."""
-        return self._kept.get((index.vectors, user_id), (None, None))[1]
+        kept = self._kept.get((index.vectors, user_id))
+        return None if kept is None else kept[1]
 
     async def get(self, index: SearchIndex, user_id: str) -> Overlay | None:
         """Return what the user has in place of originals; None when that is nothing."""

@@ -81,7 +81,7 @@ class Commands:
             action="store_true",
             help="go over everything again, once no replica of the release before is left that may have written since",
         )
-        parser.set_defaults(run=lambda arguments: _done("migrate", migrate(arguments)))
+        parser.set_defaults(run=lambda arguments: done("migrate", migrate(arguments)))
 
     def add(self, name: str, help: str) -> argparse.ArgumentParser:  # noqa: A002
         """Add a command; the caller sets `run`, a function of the parsed arguments that returns the exit code."""
@@ -100,7 +100,7 @@ class Commands:
     def add_rekeying(self, name: str, help: str, rekey: Callable[[], Work]) -> None:  # noqa: A002
         """Add the database of a service to `tideline rekey`."""
         parser = self._rekey.add_parser(name, help=help, description=help)
-        parser.set_defaults(run=lambda _: _done("rekey", rekey()))
+        parser.set_defaults(run=lambda _: done("rekey", rekey()))
 
     def missing(self, name: str, error: ModuleNotFoundError) -> None:
         """List a service whose libraries are not installed, and say how to get them, and its commands."""
@@ -110,7 +110,7 @@ class Commands:
         parser.set_defaults(run=lambda _: parser.error(f"{error}; pip install 'tideline[{name}]'"))
 
 
-def _done(command: str, work: Work) -> int:
+def done(command: str, work: Work) -> int:
     """Wait for it; 1 when a database does not answer, or the settings do not go with it. Calling again goes on."""
     try:
         asyncio.run(work)

@@ -38,6 +38,7 @@ from tideline.improvement.v1 import (
 from tideline.rpc.channels import NOTHING, Access
 from tideline.rpc.decoding import MAX_MESSAGE_BYTES
 from tideline.rpc.details import field_of, reason_of, retry_after_s
+from tideline.rpc.keepalive import keepalive
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -63,10 +64,7 @@ __all__ = [
 OPTIONS: Final = (
     ("grpc.service_config", resources.files("tideline").joinpath("service_config.json").read_text()),
     # A connection that died silently is noticed within 40 s, even while a stream is idle.
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    # What goes by in fact: gRPC's core gives pings a minute otherwise.
-    ("grpc.http2.ping_timeout_ms", 10_000),
+    *keepalive(30, 10),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 5_000),

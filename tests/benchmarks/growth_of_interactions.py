@@ -28,12 +28,11 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from pymongo import MongoClient
 
-from clickstream_service.storage.database import Database
-from clickstream_service.storage.mongo_rollups import MongoRollups
 from deploy.local.mongod import Mongod
 from deploy.local.service import Service
 from deploy.local.stack import stop_on_sigterm
 from tests.benchmarks import generated_log
+from tests.benchmarks.counted import counted
 from tideline.clickstream.v1 import propensity_service_pb2 as propensity_pb
 from tideline.clickstream.v1 import signal_pb2
 from tideline.clickstream.v1 import signal_service_pb2 as pb
@@ -107,7 +106,7 @@ class Run:
                     self._command(step, "import", "tideline", str(log))
                 log.unlink()
                 with self._step("rollups current after that", items):
-                    asyncio.run(self._caught_up())
+                    asyncio.run(counted(self._mongod.uri, DATABASE))
                 with grpc.insecure_channel(self._service.address) as channel:
                     self._ask(SignalServiceStub(channel))
                     with self._step("EstimatePropensities", written.sessions):
@@ -156,13 +155,6 @@ class Run:
             raise SystemExit(f"tideline {' '.join(arguments)} ended with {started.returncode}: {said}")
         step.command, step.cpu = used.ru_maxrss / 1024, used.ru_utime + used.ru_stime
         _say("    " + "; ".join(line.strip() for line in said.strip().splitlines()))
-
-    async def _caught_up(self) -> None:
-        database = Database(self._mongod.uri, DATABASE, timedelta(seconds=30))
-        try:
-            await MongoRollups(database).caught_up()
-        finally:
-            database.close()
 
     def _ask(self, signals: Any) -> None:
         """Ask everything that `SignalService` answers about one day in the middle, and about the whole month."""

@@ -10,7 +10,7 @@ import logging
 import threading
 import weakref
 from operator import methodcaller
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 import grpc
 
@@ -112,23 +112,31 @@ class _AioMethod(_Method[grpc.aio.Channel]):
         return begun
 
 
-class RenewedChannel(grpc.Channel):
-    """A channel that blocks; it follows the files."""
+class _Methods(Generic[_C]):
+    """The methods of a channel, of whichever kind."""
 
-    def __init__(self, latest: Latest[grpc.Channel]) -> None:
+    _method: ClassVar[type[_Method[Any]]]
+
+    def __init__(self, latest: Latest[_C]) -> None:
         self._latest = latest
 
     def unary_unary(self, *method: Any, **options: Any) -> Any:
-        return _BlockingMethod(self._latest, methodcaller("unary_unary", *method, **options))
+        return self._method(self._latest, methodcaller("unary_unary", *method, **options))
 
     def unary_stream(self, *method: Any, **options: Any) -> Any:
-        return _BlockingMethod(self._latest, methodcaller("unary_stream", *method, **options))
+        return self._method(self._latest, methodcaller("unary_stream", *method, **options))
 
     def stream_unary(self, *method: Any, **options: Any) -> Any:
-        return _BlockingMethod(self._latest, methodcaller("stream_unary", *method, **options))
+        return self._method(self._latest, methodcaller("stream_unary", *method, **options))
 
     def stream_stream(self, *method: Any, **options: Any) -> Any:
-        return _BlockingMethod(self._latest, methodcaller("stream_stream", *method, **options))
+        return self._method(self._latest, methodcaller("stream_stream", *method, **options))
+
+
+class RenewedChannel(_Methods[grpc.Channel], grpc.Channel):
+    """A channel that blocks; it follows the files."""
+
+    _method = _BlockingMethod
 
     def subscribe(self, callback: Callable[[grpc.ChannelConnectivity], None], try_to_connect: bool = False) -> None:  # noqa: FBT001, FBT002
         """Hear of the connection that there is now, not of those that follow it."""
@@ -149,23 +157,10 @@ class RenewedChannel(grpc.Channel):
         self.close()
 
 
-class RenewedAioChannel(grpc.aio.Channel):
+class RenewedAioChannel(_Methods[grpc.aio.Channel], grpc.aio.Channel):
     """The same for asyncio."""
 
-    def __init__(self, latest: Latest[grpc.aio.Channel]) -> None:
-        self._latest = latest
-
-    def unary_unary(self, *method: Any, **options: Any) -> Any:
-        return _AioMethod(self._latest, methodcaller("unary_unary", *method, **options))
-
-    def unary_stream(self, *method: Any, **options: Any) -> Any:
-        return _AioMethod(self._latest, methodcaller("unary_stream", *method, **options))
-
-    def stream_unary(self, *method: Any, **options: Any) -> Any:
-        return _AioMethod(self._latest, methodcaller("stream_unary", *method, **options))
-
-    def stream_stream(self, *method: Any, **options: Any) -> Any:
-        return _AioMethod(self._latest, methodcaller("stream_stream", *method, **options))
+    _method = _AioMethod
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:  # noqa: FBT001, FBT002
         return self._latest.get().get_state(try_to_connect)

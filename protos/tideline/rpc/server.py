@@ -15,6 +15,7 @@ from tideline.rpc.calls import CallsInterceptor
 from tideline.rpc.decoding import MAX_MESSAGE_BYTES
 from tideline.rpc.health import Health
 from tideline.rpc.interceptor import ContractInterceptor
+from tideline.rpc.keepalive import keepalive
 from tideline.rpc.telemetry import TelemetryInterceptor
 from tideline.rpc.user_ids import PseudonymInterceptor
 
@@ -36,12 +37,8 @@ OPTIONS = (
     ("grpc.server.max_pending_requests_hard_limit", 100_000),
 )
 
-KEEPALIVE = (
-    # A client that died silently in the middle of a stream is noticed, too: within 80 s, not within hours.
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.http2.ping_timeout_ms", 20_000),
-)
+# A client that died silently in the middle of a stream is noticed, too: within 80 s, not within hours.
+KEEPALIVE = keepalive(60, 20)
 
 
 class Server:

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pymongo import MongoClient
 
-from clickstream_service.storage.database import Database
-from clickstream_service.storage.mongo_rollups import MongoRollups
 from deploy.local.client import Client, Recorded
 from deploy.local.mongod import Mongod
 from deploy.local.stack import Stack
+from tests.benchmarks.counted import counted
 from tests.benchmarks.ingesting import workload
 from tests.benchmarks.learning.evidence import unit
 from tideline.clickstream.v1 import batch_service_pb2, feedback_service_pb2, feedback_service_pb2_grpc, session_pb2
@@ -25,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
-    from pymongo import database
+    from pymongo.database import Database
 
-    Documents = database.Database[dict[str, Any]]
+    Documents = Database[dict[str, Any]]
 
 EVENTS_A_SESSION = 5
 SESSIONS_A_USER = 10
@@ -54,17 +53,8 @@ async def stored_events(folder: Path, events: int) -> dict[str, float]:
         mongo.admin.command("fsync")
         with Stack(home / "stack", mongo_uri=mongod.uri) as stack:
             async with Client(stack.clickstream.address, stack.improvement.address) as client:
-                await _counted(mongod.uri, "tideline_clickstream")
+                await counted(mongod.uri, "tideline_clickstream")
                 return await _measure(client, events)
-
-
-async def _counted(mongo_uri: str, name: str) -> None:
-    """Wait until the signals have counted what is there; they take a processor meanwhile."""
-    database = Database(mongo_uri, name, timedelta(seconds=30))
-    try:
-        await MongoRollups(database).caught_up()
-    finally:
-        database.close()
 
 
 async def _record_some(client: Client) -> None:
