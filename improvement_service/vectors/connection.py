@@ -12,6 +12,7 @@ from pymilvus.exceptions import ConnectionConfigException
 
 from improvement_service.domain.errors import CollectionNotFound
 from improvement_service.vectors import messages, schema
+from improvement_service.vectors.calls import Calls
 from improvement_service.vectors.side_by_side import side_by_side
 from tideline.errors import DependencyUnavailable, Misconfigured
 from tideline.rpc import deadline
@@ -53,6 +54,7 @@ class Connection:
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
         self._lite = uri.endswith(".db")
         self._client = _client(uri, token, timeout_s, lite=self._lite)
+        self._calls = Calls(self._client)
         self._timeout_s = timeout_s
         self._index_type = index_type or ("FLAT" if self._lite else "HNSW")
         self._creating = asyncio.Lock()
@@ -63,12 +65,7 @@ class Connection:
 
     async def clock(self) -> int:
         """Return the time on the clock of Milvus; 0 on Milvus Lite, which has none."""
-        return int(await self._call(self._ask_clock, "clock"))
-
-    async def _ask_clock(self, _name: str, **patience: float) -> int:
-        # The client has no method of its own for it.
-        connection = await self._client._get_connection()  # noqa: SLF001
-        return int(await connection.alloc_timestamp(**patience))
+        return int(await self._call(self._calls.clock, "clock"))
 
     async def ping(self) -> None:
         """Ask something cheap; raises `DependencyUnavailable` when there is no answer."""
@@ -99,7 +96,7 @@ class Connection:
 
         They go in messages side by side: when this raises, any of them may be written.
         """
-        calls = (self._call(self._client.upsert, name, data=some) for some in messages.of_rows(rows, ROWS_A_WRITE))
+        calls = (self._call(self._calls.upsert, name, rows=some) for some in messages.of_rows(rows, ROWS_A_WRITE))
         await side_by_side(calls, WRITES_AT_ONCE)
 
     async def delete(self, name: str, keys: Sequence[str]) -> None:
@@ -121,24 +118,18 @@ class Connection:
         self, name: str, condition: str, fields: Sequence[str], *, dimension: int = 0, written_until: int = 0
     ) -> AsyncGenerator[list[Row], None]:
         """Yield what `read` returns, as much at a time as fits a message."""
-        # Strong waits until Milvus has seen to all that came before the call, 0.2 s; a time that has passed is there.
-        until = (
-            {"consistency_level": "Customized", "guarantee_timestamp": written_until}
-            if written_until
-            else {"consistency_level": "Strong"}
-        )
         limit = min(MOST_HITS, messages.rows_that_fit(("pk", *fields), dimension))
         page: list[Row] = []
         while True:
             # Pages come in the order of the primary key.
             after = f'{condition} and pk > "{page[-1]["pk"]}"' if page else condition
             page = await self._call(
-                self._client.query,
+                self._calls.query,
                 name,
-                filter=after,
-                output_fields=["pk", *fields],
+                condition=after,
+                fields=["pk", *fields],
                 limit=limit,
-                **until,
+                written_until=written_until,
             )
             if page:
                 yield page

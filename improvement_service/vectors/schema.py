@@ -44,6 +44,27 @@ _HASH_BYTES: Final = 32
 _MOST_QUERIES: Final = 3_000
 """As many as fit a JSON field, which takes 64 KiB."""
 
+_FIELDS: Final = (
+    # The hash of (object_id, user_id, part).
+    FieldSchema("pk", DataType.VARCHAR, is_primary=True, max_length=_HASH_BYTES),
+    # The hash of the user, empty on shared rows; the hash of the object.
+    FieldSchema("owner", DataType.VARCHAR, max_length=_HASH_BYTES),
+    FieldSchema("object_key", DataType.VARCHAR, max_length=_HASH_BYTES),
+    FieldSchema("object_id", DataType.VARCHAR, max_length=_ID_BYTES),
+    FieldSchema("user_id", DataType.VARCHAR, max_length=_ID_BYTES),
+    # On a copy the place among the scored parts; on a learned query a hash of its numbers.
+    FieldSchema("part", DataType.INT64),
+    FieldSchema("is_average", DataType.BOOL),
+    FieldSchema("scored", DataType.BOOL),
+    # Of the original's vectors; on a copy, of those it was made from.
+    FieldSchema("base_hash", DataType.VARCHAR, max_length=_HASH_BYTES),
+    FieldSchema("payload", DataType.JSON),
+    FieldSchema("facets", DataType.JSON),
+    # On a copy, the parts of the learned queries.
+    FieldSchema("learned_from", DataType.JSON),
+)
+TYPES: Final = {field.name: field.dtype for field in _FIELDS} | {"vector": DataType.FLOAT_VECTOR}
+
 
 def personal(index: SearchIndex) -> str:
     """Return what Milvus calls the collection of users' copies; that of the originals is `index.vectors`."""
@@ -52,29 +73,8 @@ def personal(index: SearchIndex) -> str:
 
 def collection_schema(index: SearchIndex) -> CollectionSchema:
     """Return the fields of the collection of `index`."""
-    return CollectionSchema(
-        [
-            # The hash of (object_id, user_id, part).
-            FieldSchema("pk", DataType.VARCHAR, is_primary=True, max_length=_HASH_BYTES),
-            # The hash of the user, empty on shared rows; the hash of the object.
-            FieldSchema("owner", DataType.VARCHAR, max_length=_HASH_BYTES),
-            FieldSchema("object_key", DataType.VARCHAR, max_length=_HASH_BYTES),
-            FieldSchema("object_id", DataType.VARCHAR, max_length=_ID_BYTES),
-            FieldSchema("user_id", DataType.VARCHAR, max_length=_ID_BYTES),
-            # On a copy the place among the scored parts; on a learned query a hash of its numbers.
-            FieldSchema("part", DataType.INT64),
-            FieldSchema("is_average", DataType.BOOL),
-            FieldSchema("scored", DataType.BOOL),
-            # Of the original's vectors; on a copy, of those it was made from.
-            FieldSchema("base_hash", DataType.VARCHAR, max_length=_HASH_BYTES),
-            FieldSchema("payload", DataType.JSON),
-            FieldSchema("facets", DataType.JSON),
-            # On a copy, the parts of the learned queries.
-            FieldSchema("learned_from", DataType.JSON),
-            FieldSchema("vector", DataType.FLOAT_VECTOR, dim=index.dimension),
-        ],
-        enable_dynamic_field=False,
-    )
+    vector = FieldSchema("vector", DataType.FLOAT_VECTOR, dim=index.dimension)
+    return CollectionSchema([*_FIELDS, vector], enable_dynamic_field=False)
 
 
 def key(text: str) -> str:

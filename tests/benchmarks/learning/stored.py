@@ -71,6 +71,8 @@ def _fill(source: Documents, target: Documents, events: int) -> None:
             if index != "_id_":
                 options = {key: found[key] for key in found if key not in {"key", "v", "ns"}}
                 target[name].create_index(found["key"], name=index, **options)
+    # Or the service would take the documents for old ones and go through them before it starts.
+    target.migrations.insert_many(source.migrations.find())
     sessions = list(source.sessions.find())
     clicks = list(source.session_events.find())
     batch = source.session_batches.find_one() or {}
