@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from deploy.local.service import Service as Process
 from tests.clickstream.batch_calls import each_exported, exported, ids, open_batch, page, pages, release
 from tests.clickstream.samples import AWKWARD_IDS, a_session, an_event
 from tests.clickstream.worker import record, refused
 from tideline.clickstream.v1 import batch_service_pb2 as pb
 from tideline.clickstream.v1 import session_service_pb2 as session_pb
+from tideline.clickstream.v1.batch_service_pb2_grpc import BatchServiceStub
+from tideline.rpc.server import OPTIONS
 
 if TYPE_CHECKING:
     from pymongo.database import Database
@@ -24,9 +28,9 @@ ANSWER_BYTES = 4 * 1024 * 1024
 LARGE_BATCH = 10_000
 
 
-def memory_bytes() -> int:
-    """How much memory this process, which runs the service too, has now."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+def memory_bytes(pid: int) -> int:
+    """How much memory a process has now."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 async def test_unknown_batches_are_not_found(service: Service) -> None:
@@ -119,7 +123,7 @@ async def test_an_export_ends_with_the_last_session_at_its_start(service: Servic
 
 
 async def test_a_large_batch_is_read_to_the_end_in_flat_memory(
-    service: Service, database: Database[dict[str, Any]]
+    service: Service, database: Database[dict[str, Any]], mongo_uri: str, tmp_path: Path
 ) -> None:
     await record(service, "s1", events=0)
     [document] = database.sessions.find()
@@ -129,16 +133,20 @@ async def test_a_large_batch_is_read_to_the_end_in_flat_memory(
         database.sessions.insert_many([large | {"_id": f"s{number}", "session_number": number} for number in numbers])
     database.session_batches.update_one({}, {"$set": {"count": LARGE_BATCH}})
     batch_id = (await release(service.batches, "r1")).batch_id
-    for read in (
-        pages(service.batches, batch_id, limit=1_000),
-        each_exported(service.batches, batch_id),
-    ):
-        memory_at: dict[int, int] = {}
-        expected = 0
-        async for session in read:
-            expected += 1
-            assert session.session.session_number == expected
-            if expected in {LARGE_BATCH // 4, LARGE_BATCH}:
-                memory_at[expected] = memory_bytes()
-        # What was read in between has 60 MB.
-        assert memory_at[LARGE_BATCH] - memory_at[LARGE_BATCH // 4] < 30_000_000
+    reader = Process("clickstream", tmp_path, {"MONGO_URI": mongo_uri, "MONGO_DATABASE": database.name})
+    await asyncio.to_thread(reader.start)
+    try:
+        async with grpc.aio.insecure_channel(reader.address, options=OPTIONS) as channel:
+            batches = BatchServiceStub(channel)
+            for read in (pages(batches, batch_id, limit=1_000), each_exported(batches, batch_id)):
+                memory_at: dict[int, int] = {}
+                expected = 0
+                async for session in read:
+                    expected += 1
+                    assert session.session.session_number == expected
+                    if expected in {LARGE_BATCH // 4, LARGE_BATCH}:
+                        memory_at[expected] = memory_bytes(reader.process.pid)
+                # What was read in between has 60 MB.
+                assert memory_at[LARGE_BATCH] - memory_at[LARGE_BATCH // 4] < 30_000_000
+    finally:
+        await asyncio.to_thread(reader.stop)
