@@ -21,7 +21,7 @@ import structlog
 from improvement_service.domain.errors import CollectionNotFound
 from improvement_service.domain.feedback import Reason, State
 from improvement_service.domain.run import Stage
-from tideline.errors import TidelineError
+from tideline.errors import DependencyUnavailable, TidelineError
 from tideline.rpc import logs, tracing
 
 if TYPE_CHECKING:
@@ -72,11 +72,17 @@ class Writer:
             return await self._upsert(users, leases, tally)
 
     async def settle(self, users: Sequence[MovedUser], leases: Leases, tally: Tally) -> None:
-        """Say what became of users who were written; a failure is that user's alone."""
+        """Say what became of users who were written; a failure is that user's alone.
+
+        Raises `DependencyUnavailable` when the clickstream service answers for nobody.
+        """
         # Where there are many, each one in a trace would be too much of it.
         with tally.timing(Stage.SETTLE), tracing.span("settle", alone=len(users) > SETTLED_IN_TRACES):
             turn = asyncio.Semaphore(SETTLED_AT_ONCE)
-            await asyncio.gather(*(self._settle(user, leases, tally, turn) for user in users))
+            failures = await asyncio.gather(*(self._settle(user, leases, tally, turn) for user in users))
+        unanswered = [failure for failure in failures if isinstance(failure, DependencyUnavailable)]
+        if unanswered and len(unanswered) == len(users):
+            raise unanswered[0]
 
     async def _upsert(self, users: Sequence[MovedUser], leases: Leases, tally: Tally) -> list[MovedUser]:
         """Write the copies of users; returns those that are still ours, the failed ones among them."""
@@ -160,7 +166,10 @@ class Writer:
         _lose(users, ours, leases, tally)
         return ours
 
-    async def _settle(self, user: MovedUser, leases: Leases, tally: Tally, turn: asyncio.Semaphore) -> None:
+    async def _settle(
+        self, user: MovedUser, leases: Leases, tally: Tally, turn: asyncio.Semaphore
+    ) -> TidelineError | None:
+        """Settle a user; returns why that failed, if it did and not for want of the lease."""
         outcomes = user.outcomes()
         async with turn:
             try:
@@ -173,15 +182,15 @@ class Writer:
                     await self._feedback.requeue_users([user.lease.user_id])
             except TidelineError as error:
                 if error.reason == "LEASE_LOST":
+                    leases.drop([user.lease])
                     tally.users_lost += 1
                     await self._forget_unless_known(user)
-                else:
-                    _log.warning(
-                        "a user was not settled", **logs.describe(error), **logs.personal(user_id=user.lease.user_id)
-                    )
-                    tally.users_failed += 1
-                leases.drop([user.lease])
-                return
+                    return None
+                _log.warning(
+                    "a user was not settled", **logs.describe(error), **logs.personal(user_id=user.lease.user_id)
+                )
+                tally.users_failed += 1
+                return error
         leases.drop([user.lease])
         tally.count(outcomes)
         if user.failed:
@@ -189,6 +198,7 @@ class Writer:
         else:
             tally.users_settled += 1
             tally.turned += user.turned
+        return None
 
     async def _take_back(self, claimed: Sequence[Lease]) -> None:
         """Forget users who were erased while they were written, and let the erasure go on: it waits for our lease."""

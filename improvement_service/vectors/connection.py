@@ -163,17 +163,16 @@ class Connection:
 
         What this process wrote is seen; what others wrote, a moment later.
         """
-        found = await self._call(
-            self._client.search,
+        found: list[tuple[float, Row]] = await self._call(
+            self._calls.search,
             name,
-            data=[query],
-            filter=condition,
+            query=query,
+            condition=condition,
+            fields=fields,
             limit=limit,
-            output_fields=list(fields),
-            search_params={"params": {"ef": max(64, limit)}} if self._index_type == "HNSW" else {},
-            consistency_level="Session",
+            parameters={"ef": max(64, limit)} if self._index_type == "HNSW" else {},
         )
-        return [(float(hit["distance"]), hit["entity"]) for hit in found[0]]
+        return found
 
     def _indexes(self, index: SearchIndex, kind: str) -> IndexParams:
         indexes = AsyncMilvusClient.prepare_index_params()

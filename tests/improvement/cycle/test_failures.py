@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from improvement_service.feedback.client import ClickstreamClient
 from tests.improvement.cycle.loop import OBJECTS, QUERY, Loop, object_vectors, working
 from tests.improvement.cycle.stores import FailingStore
 from tideline.clickstream.v1 import feedback_service_pb2, session_pb2
@@ -193,6 +194,24 @@ async def test_a_run_without_a_vector_database_fails_and_gives_all_users_back(
         assert await states(loop) == {feedback_service_pb2.FEEDBACK_STATE_PENDING: 1}
 
         assert (await worker.run()).users == pb.UserCounts(leased=1, settled=1)
+
+
+async def test_a_run_none_of_whose_users_can_be_settled_fails_and_is_made_up_for(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def down(*_: object) -> None:
+        raise DependencyUnavailable("the clickstream service does not answer")
+
+    for user_id in ("ann", "bob"):
+        await loop.record(user_id, OBJECTS[2])
+    with monkeypatch.context() as patch:
+        patch.setattr(ClickstreamClient, "settle", down)
+        run = await loop.worker.run()
+    assert (run.state, run.error) == (pb.RUN_STATE_FAILED, "the clickstream service does not answer")
+    assert run.users == pb.UserCounts(leased=2, failed=2)
+
+    # They are given back at the end of the run: nobody waits for leases to expire.
+    assert (await loop.worker.run()).users == pb.UserCounts(leased=2, settled=2)
 
 
 async def test_originals_that_change_while_a_run_writes_are_noticed(
