@@ -105,9 +105,7 @@ async def running(settings: Settings, now: Callable[[], datetime] = utc_now) -> 
         searches = MongoTraining(database)
         propensities = PropensityVersions(MongoPropensities(database), searches, strengths, now)
         snapshots = Snapshots(MongoSnapshots(database), strengths, propensities, now, settings.snapshot_settle)
-        signals = signal_parts(
-            database, settings, strengths, propensities, now, writers=(sessions.settled, events.settled)
-        )
+        signals = signal_parts(database, settings, strengths, propensities, now, lulls=(sessions.lull, events.lull))
         interactions = MongoInteractions(database, events.requeue)
         privacy = await privacy_parts(
             database,

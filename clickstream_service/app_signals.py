@@ -52,12 +52,12 @@ def signal_parts(
     examination: Examination,
     now: Callable[[], datetime],
     *,
-    writers: Sequence[Callable[[], Awaitable[None]]],
+    lulls: Sequence[Callable[[], Awaitable[None]]],
 ) -> SignalParts:
-    """`writers` wait each until nothing waits to be written: what comes in goes before what is counted of it."""
+    """`lulls` wait each until nothing is being written: what comes in goes before what is counted of it."""
 
-    async def lull() -> None:
-        await asyncio.gather(*(settled() for settled in writers))
+    async def all_quiet() -> None:
+        await asyncio.gather(*(lull() for lull in lulls))
 
     roles = MongoRoles(database)
     signals = Signals(MongoSignals(database), examination)
@@ -73,7 +73,7 @@ def signal_parts(
             recount(database, settings, strengths),
             Role(roles, "rollups", settings.role_lease),
             settings.signal_delay,
-            lull,
+            all_quiet,
         ),
         watch=Watch(monitors, signals, webhook, hosts=hosts, rules=deliveries, now=now),
         watch_role=Role(roles, "monitors", settings.role_lease),

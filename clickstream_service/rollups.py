@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
@@ -30,8 +31,8 @@ _log = structlog.get_logger(__name__)
 class Following(Protocol):
     """Rollups as they are carried on."""
 
-    async def step(self) -> int:
-        """Bring what was changed next into the rollups; returns how many sessions, 0 when it was quiet.
+    async def step(self, turn: Callable[[], Awaitable[None]]) -> bool:
+        """Bring what was changed next into the rollups, once it is their `turn`; returns whether that was not all.
 
         Raises `ChangesLost`, and `RoleLost` when another replica carries them on by now.
         """
@@ -138,8 +139,15 @@ class Rollups:
         """Follow while the rules stay the same."""
         async with self._store.following(fence, self._wait_s) as following:
             rules = await self._recount.rules()
+            behind = False
             while await self._recount.rules() == rules:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(LONGEST_LAG * self._wait_s):
-                        await self._lull()
-                await following.step()
+                if not behind:
+                    turn = partial(self._turn, time.monotonic() + LONGEST_LAG * self._wait_s)
+                await turn()
+                behind = await following.step(turn)
+
+    async def _turn(self, at_the_latest: float) -> None:
+        """Wait for a lull; once it was waited for too long, there is no waiting until all is counted."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(at_the_latest - time.monotonic()):
+                await self._lull()

@@ -11,7 +11,7 @@ import contextvars
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from clickstream_service import metrics
 from tideline.errors import Overloaded, TidelineError
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
+
+LULL_S: Final = 0.03
+"""After so long without a write it is a lull; who sends the next call when the last is answered does so sooner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ class GroupCommit(Generic[_T, _R]):
         self._bytes = 0
         self._room = asyncio.Condition()
         self._writers: set[asyncio.Task[None]] = set()
+        self._wrote_at = 0.0
         self._most_writers = writers
         self._name = name
         self._commit_items = metrics.COMMIT_ITEMS.labels(name)
@@ -118,6 +122,11 @@ class GroupCommit(Generic[_T, _R]):
         while self._writers:
             await asyncio.wait(self._writers)
 
+    async def lull(self) -> None:
+        """Wait until nothing has been written for a moment."""
+        while self._writers or (left := self._wrote_at + LULL_S - time.monotonic()) > 0:
+            await (asyncio.wait(self._writers) if self._writers else asyncio.sleep(left))
+
     def _much(self) -> bool:
         return self._items >= self._limits.items_per_write // 8
 
@@ -157,6 +166,7 @@ class GroupCommit(Generic[_T, _R]):
         finally:
             # At once: whoever comes next has to see that nobody writes any more.
             self._writers.discard(me)
+            self._wrote_at = time.monotonic()
 
     async def _next_group(self) -> list[_Part[_T, _R]]:
         group: list[_Part[_T, _R]] = []

@@ -90,6 +90,10 @@ class MongoEvents:
         """Wait until nothing waits to be written."""
         await self._writes.settled()
 
+    async def lull(self) -> None:
+        """Wait until nothing has been written for a moment."""
+        await self._writes.lull()
+
     @outages()
     async def page(self, session_id: str, after: tuple[datetime, str] | None, limit: int, max_bytes: int) -> EventPage:
         """Return up to `limit` events after (created_at, id), oldest first; see `take` for `max_bytes`."""

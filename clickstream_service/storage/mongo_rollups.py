@@ -110,21 +110,22 @@ class Following:
         self._advanced_at = time.monotonic()
         self._at_once = FOLDED_AT_ONCE // 4
 
-    async def step(self) -> int:
-        """Bring what was changed next into the rollups; returns how many sessions, 0 when it was quiet.
+    async def step(self, turn: Callable[[], Awaitable[None]]) -> bool:
+        """Bring what was changed next into the rollups, once it is their `turn`; returns whether that was not all.
 
         Raises `ChangesLost`, and `RoleLost` when another replica carries them on by now.
         """
         changes = await self._changes.read(READ_AT_ONCE, self._wait_s)
         left = list(changes.units)
         if left or changes.marks:
+            await turn()
             while not await self._fold_first(left, changes):
-                pass
+                await turn()
             self._advanced_at = time.monotonic()
         elif changes.token is not None and time.monotonic() > self._advanced_at + QUIET_ADVANCE_S:
             await self._states.advance(self._generation, self._fence, changes.token, None)
             self._advanced_at = time.monotonic()
-        return len(changes.units)
+        return len(changes.units) >= READ_AT_ONCE
 
     async def _fold_first(self, left: list[Unit], changes: Changes) -> bool:
         """Fold as many of the units as a transaction has time for, take them away, and return whether these were all.

@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
-import uuid
+import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from pymongo import DESCENDING, ReturnDocument
 
 from clickstream_service.domain.errors import SessionConflict, SessionNotFound, UserBeingErased
-from clickstream_service.domain.session import Irrelevance, Recorded, Session, SessionFilter
 from clickstream_service.storage import documents, overtaking
 from clickstream_service.storage.group_commit import GroupCommit, Limits
 from clickstream_service.storage.reading import take
+from clickstream_service.storage.session_writing import SessionWriter, content
 from clickstream_service.storage.transactions import in_transaction
 from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Sequence
     from datetime import datetime, timedelta
 
     from motor.motor_asyncio import AsyncIOMotorClientSession
 
+    from clickstream_service.domain.session import Irrelevance, Recorded, Session, SessionFilter
     from clickstream_service.storage.database import Database
     from clickstream_service.storage.erasure_guard import ErasureGuard, Watch
+    from clickstream_service.storage.session_writing import Content
 
     Document = dict[str, Any]
     Outcome = Recorded | SessionConflict | UserBeingErased
     Requeue = Callable[[Sequence[str], AsyncIOMotorClientSession], Awaitable[None]]
-    Content = tuple[bytes, str]
 
 READ_AT_ONCE: Final = 100
 
 
 class MongoSessions:
-    """The collection `sessions`, and the count of the open batch in `session_batches`."""
+    """The collection `sessions`."""
 
     def __init__(
         self,
@@ -52,10 +53,9 @@ class MongoSessions:
         `guard` names the users of whom nothing is taken.
         """
         self._guard = guard
-        self._quiet_for = quiet_for
         self._database = database
-        self._now = now
         self._requeue_in = requeue_in
+        self._writer = SessionWriter(database, now, quiet_for)
         self._writes: GroupCommit[Session, Outcome] = GroupCommit(
             self._write, lambda session: session.nbytes, limits, name="sessions"
         )
@@ -70,6 +70,10 @@ class MongoSessions:
     async def settled(self) -> None:
         """Wait until nothing waits to be written."""
         await self._writes.settled()
+
+    async def lull(self) -> None:
+        """Wait until nothing has been written for a moment."""
+        await self._writes.lull()
 
     @outages()
     async def get(self, session_id: str) -> Session:
@@ -115,98 +119,44 @@ class MongoSessions:
 
         return await in_transaction(self._database, mark)
 
+    @outages()
     async def _write(self, sessions: Sequence[Session]) -> list[Outcome]:
-        """Record a group in one transaction.
-
-        The batch counts its sessions in the same transaction that inserts them: numbers have no gaps, become visible
-        in order, and a release of the batch falls before or after the whole group.
-        """
+        """Record a group, see `SessionWriter.write`."""
         first: dict[str, Session] = {}
         for session in sessions:
             first.setdefault(session.session_id, session)
         users = {session.user_id for session in sessions} - {""}
-
-        async def write(
-            transaction: AsyncIOMotorClientSession,
-        ) -> tuple[Watch, dict[str, Content], dict[str, Recorded]]:
-            watch = await self._guard.watch(users, transaction)
-            there = self._database.sessions.find({"_id": {"$in": list(first)}}, documents.RECORDED, session=transaction)
-            known = {document["_id"]: document for document in await there.to_list(None)}
-            new = [
-                session for key, session in first.items() if key not in known and session.user_id not in watch.refused
-            ]
-            contents = {key: _content(session) for key, session in first.items()}
-            contents |= {key: (document["fingerprint"], document["user_id"]) for key, document in known.items()}
-            others = [key for key in known if contents[key] != _content(first[key])]
-            if others:
-                # What the service had filled in, ranks and a time, comes back with what was exported.
-                stored = self._database.sessions.find({"_id": {"$in": others}}, session=transaction)
-                for session in map(documents.to_session, await stored.to_list(None)):
-                    if _told(session) == _told(first[session.session_id]):
-                        contents[session.session_id] = _content(first[session.session_id])
-            recorded = {key: documents.to_recorded(document) for key, document in known.items()}
-            return watch, contents, recorded | (await self._insert(new, transaction) if new else {})
-
-        watch, contents, recorded = await in_transaction(self._database, write, retry_duplicates=True)
-        # Of those that were there as well: who recorded them may have died before this.
-        await overtaking.fill_in(self._database, first.keys())
-        async with outages():
-            refused = watch.refused | await self._guard.overtaken(watch, users)
+        watch = await self._guard.watch(users)
+        written = await asyncio.to_thread(self._writer.write, first, watch.refused)
+        refused = watch.refused | await self._tidy_up(first.keys(), watch, users)
+        there = written.contents
         return [
             UserBeingErased("the user is being erased", field="user_id")
             if session.user_id in refused
-            else _result(session, contents[key], recorded.get(key), is_first=session is first[key])
+            else _result(
+                session,
+                there.get(key) or content(first[key]),
+                written.recorded.get(key),
+                is_first=session is first[key],
+            )
             for key, session in ((session.session_id, session) for session in sessions)
         ]
 
-    async def _insert(self, sessions: Sequence[Session], transaction: AsyncIOMotorClientSession) -> dict[str, Recorded]:
-        batch = await self._database.session_batches.find_one_and_update(
-            {"state": "open"},
-            {
-                "$inc": {"count": len(sessions)},
-                "$setOnInsert": {"_id": uuid.uuid4().hex, "opened_at": self._now()},
-            },
-            upsert=True,
-            return_document=ReturnDocument.AFTER,
-            session=transaction,
+    async def _tidy_up(self, session_ids: Collection[str], watch: Watch, users: Collection[str]) -> frozenset[str]:
+        """Do what is to be done once sessions are in; returns the users whose erasure has begun meanwhile."""
+        # Of those that were there as well: who recorded them may have died before this.
+        filled_in, overtaken = await asyncio.gather(
+            overtaking.fill_in(self._database, session_ids), self._guard.overtaken(watch, users)
         )
-        assert batch is not None  # noqa: S101 - upserted
-        batch_id, number = batch["_id"], batch["count"] - len(sessions)
-        recorded: dict[str, Recorded] = {}
-        now = self._now()
-        inserts: list[Document] = []
-        for session in sessions:
-            number += 1
-            inserts.append(documents.from_session(session, batch_id, number, now))
-            if self._quiet_for is not None and session.user_id:
-                inserts[-1]["check_at"] = max(session.created_at, now) + self._quiet_for
-            recorded[session.session_id] = Recorded(
-                created=True,
-                session_id=session.session_id,
-                batch_id=batch_id,
-                session_number=number,
-                created_at=session.created_at,
-            )
-        await self._database.sessions.insert_many(inserts, session=transaction)
-        return recorded
-
-
-def _content(session: Session) -> Content:
-    return session.fingerprint, session.user_id
-
-
-def _told(session: Session) -> Session:
-    """Return what the client told, or would have, had nothing been filled in."""
-    return replace(
-        session, fingerprint=b"", nbytes=0, trace="", batch_id="", session_number=0, irrelevance=None, submitted=False
-    )
+        # What was filled in just now is something else that an erasure may have missed.
+        return overtaken | await self._guard.overtaken(watch, users) if filled_in else overtaken
 
 
 def _result(
-    session: Session, content: Content, recorded: Recorded | None, *, is_first: bool
+    session: Session, known: Content, recorded: Recorded | None, *, is_first: bool
 ) -> Recorded | SessionConflict:
     # Not recorded: the id came twice in one go, first with a user who is being erased.
-    if _content(session) != content or recorded is None:
+    if content(session) != known or recorded is None:
         return SessionConflict("this id was used for other content", field="session_id")
     return recorded if is_first else replace(recorded, created=False)
 

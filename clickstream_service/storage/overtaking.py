@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 @outages()
-async def fill_in(database: Database, session_ids: Collection[str]) -> None:
+async def fill_in(database: Database, session_ids: Collection[str]) -> bool:
     """Fill in the user and the text of those of these sessions that are there, where events await them.
 
     Whoever records sessions, and whoever records events without one, calls this after the write is done: at least one
-    of two that do so at the same time sees what the other wrote.
+    of two that do so at the same time sees what the other wrote. Returns whether there were any.
     """
     if not session_ids:
-        return
+        return False
     waiting = {"session_id": {"$in": list(session_ids)}, "awaits_session": True}
     found = await database.session_events.find(waiting, {"session_id": 1}).to_list(None)
     if not found:
-        return
+        return False
     awaited = {"_id": {"$in": list({event["session_id"] for event in found})}}
     fields = {"user_id": 1, "search_query.text": 1}
     changes = [
@@ -42,3 +42,4 @@ async def fill_in(database: Database, session_ids: Collection[str]) -> None:
     ]
     if changes:
         await database.session_events.bulk_write(changes, ordered=False)
+    return bool(changes)

@@ -116,3 +116,26 @@ async def test_sessions_and_events_larger_than_a_write_are_written_over_several(
         answered = await push(service.sessions, "s0", [an_event(f"e{number}") for number in range(40)])
     assert {outcome.status for outcome in answered} == {events_pb.EVENT_STATUS_ACCEPTED}
     assert database.session_events.count_documents({}) == 40
+
+
+async def test_a_group_that_meets_what_another_instance_recorded_records_the_rest_without_gaps(
+    service: Service, settings: Settings, clock: Clock, database: Database[dict[str, Any]]
+) -> None:
+    async with serving(settings, clock) as other:
+        told: list[pb.SessionOutcome] = []
+        for turn in range(6):
+            shared = [a_session(f"{turn}-{part}") for part in range(10)]
+            own = [[a_session(f"{turn}-{who}-{part}") for part in range(10)] for who in range(2)]
+            # The ids in common lie in different places, so that each may find the other in the middle of its own.
+            calls = [
+                create_all(service.sessions, [*own[0], *shared]),
+                create_all(other.sessions, [*shared[5:], *own[1], *shared[:5]]),
+                create_all(other.sessions, shared),
+            ]
+            told += [outcome for outcomes in await asyncio.gather(*calls) for outcome in outcomes]
+    statuses = Counter(outcome.status for outcome in told)
+    assert statuses == {pb.SESSION_STATUS_CREATED: 6 * 30, pb.SESSION_STATUS_DUPLICATE: 6 * 20}
+    numbers: dict[str, set[int]] = {}
+    for outcome in told:
+        numbers.setdefault(outcome.session_id, set()).add(outcome.session_number)
+    assert_gapless(database, [number for [number] in numbers.values()])

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clickstream_service.storage import group_commit
 from clickstream_service.storage.group_commit import GroupCommit, Limits
 from tideline.errors import Overloaded
 
@@ -146,3 +147,25 @@ async def test_closing_writes_what_waits() -> None:
     await closing
     assert sorted(item for write in disk.writes for item in write) == [1, 2, 3]
     assert await asyncio.gather(*calls) == [["<1>"], ["<2>"], ["<3>"]]
+
+
+async def test_a_lull_begins_a_moment_after_the_last_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = Disk()
+    commit = disk.group_commit()
+    await commit.lull()
+    await commit.submit([1])
+    monkeypatch.setattr(group_commit, "LULL_S", 3600.0)
+    too_soon = asyncio.create_task(commit.lull())
+    await turns()
+    assert not too_soon.done()
+    too_soon.cancel()
+    monkeypatch.setattr(group_commit, "LULL_S", 0.0)
+    await commit.lull()
+    disk.ready.clear()
+    writing = asyncio.create_task(commit.submit([2]))
+    await turns()
+    lull = asyncio.create_task(commit.lull())
+    await turns()
+    assert not lull.done()
+    disk.ready.set()
+    await asyncio.gather(writing, lull)

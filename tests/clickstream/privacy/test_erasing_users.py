@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import pytest
 
 from clickstream_service.storage.erasure_guard import ErasureGuard
 from tests.clickstream.calls import create, create_all, push, refusal
@@ -17,7 +18,6 @@ from tideline.clickstream.v1 import interaction_pb2, interaction_service_pb2, se
 from tideline.clickstream.v1 import privacy_service_pb2 as pb
 
 if TYPE_CHECKING:
-    import pytest
     from pymongo.database import Database
 
     from clickstream_service.config import Settings
@@ -156,8 +156,9 @@ async def test_sessions_and_events_that_stream_in_meanwhile_leave_nothing(
     assert counted == [], "nothing of these sessions is in the rollups"
 
 
+@pytest.mark.parametrize("kind", ["events", "a session"])
 async def test_what_a_writer_left_behind_an_erasure_makes_it_look_again(
-    service: Private, database: Database[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    kind: str, service: Private, database: Database[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watch = ErasureGuard.watch
     looked, go_on = asyncio.Event(), asyncio.Event()
@@ -169,13 +170,17 @@ async def test_what_a_writer_left_behind_an_erasure_makes_it_look_again(
             await go_on.wait()
         return seen
 
-    monkeypatch.setattr(ErasureGuard, "watch", slowly)
     await create(service.sessions, a_session("s1", user_id=ANN))
-    pushing = asyncio.create_task(push(service.sessions, "s1", [an_event("e1")]))
+    monkeypatch.setattr(ErasureGuard, "watch", slowly)
+    recording = asyncio.create_task(
+        push(service.sessions, "s1", [an_event("e1")])
+        if kind == "events"
+        else create_all(service.sessions, [a_session("s2", user_id=ANN)])
+    )
     await looked.wait()
     await service.erased(ANN)
     go_on.set()
-    [outcome] = await pushing
+    [outcome] = await recording
     assert outcome.reason, "it came when the user was erased already"
     await service.erased(ANN)
     assert traces(database, ANN) == []
