@@ -30,6 +30,7 @@ from improvement_service.storage.personal_writes import MongoPersonalWrites
 from improvement_service.storage.runs import MongoRuns
 from improvement_service.storage.schedule import MongoSchedule
 from improvement_service.storage.user_key_mark import SETTING, UserKeyMark
+from improvement_service.storage.version_changes import VersionChanges
 from improvement_service.vectors.milvus import VectorStore
 from tideline.mongo.availability import Availability, within
 from tideline.rpc.calls import CallsInterceptor
@@ -105,7 +106,8 @@ async def running(
         runs = MongoRuns(database)
         await runs.prepare(settings.worker)
 
-        definitions, versions = MongoCollections(database), MongoPersonalVersions(database)
+        definitions, changes = MongoCollections(database), VersionChanges(database)
+        versions = MongoPersonalVersions(database, changes.tell)
         writes = MongoPersonalWrites(database)
         forgetting = Forgetting(definitions, vectors, versions, writes)
         cycle = Cycle(
@@ -118,7 +120,9 @@ async def running(
         )
         timer = Timer(timedelta(seconds=settings.seconds_interval))
         improvement = Improvement(cycle, runs, MongoSchedule(database), timer=timer, owner=settings.worker, now=now)
-        search = Search(vectors, Overlays(vectors, versions, settings.overlay_cache_bytes))
+        overlays = Overlays(vectors, versions, changes, settings.overlay_cache_bytes)
+        await stack.enter_async_context(changes.told(overlays.forget))
+        search = Search(vectors, overlays)
         server = rpc.build(
             rpc.UseCases(
                 collections=Collections(definitions, vectors, versions, now),

@@ -82,7 +82,7 @@ class Copies(Protocol):
 class Versions(Protocol):
     """Versions of users' copies."""
 
-    async def bump(self, collection: str, user_ids: Iterable[str], written_until: int) -> None:
+    async def bump(self, collection: str, user_ids: Collection[str], written_until: int) -> None:
         """Make searches of these users read their copies anew, as written until then on the vector database's clock."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 
     from improvement_service.domain.index import SearchIndex
     from improvement_service.domain.objects import CatalogueObject, CopyReference
@@ -24,7 +24,7 @@ class Definitions(Protocol):
 class Versions(Protocol):
     """Versions of users' copies."""
 
-    async def bump(self, collection: str, user_ids: Iterable[str], written_until: int) -> None: ...
+    async def bump(self, collection: str, user_ids: Collection[str], written_until: int) -> None: ...
     async def forget(self, collection: str) -> None: ...
 
 

@@ -54,8 +54,10 @@ class Search:
         found.
         """
         asked = _Asked(index, query, limit, after, wanted or {})
+        kept, current = self._overlays.kept(index, user_id)
+        if current:
+            return await self._page(asked, kept)
         # Whether what is in memory still counts is found out while the search goes on, and it mostly does.
-        kept = self._overlays.kept(index, user_id)
         page, overlay = await asyncio.gather(self._page(asked, kept), self._overlays.get(index, user_id))
         return page if overlay is kept else await self._page(asked, overlay)
 

@@ -24,6 +24,13 @@ class Versions(Protocol):
     async def get(self, collection: str, user_id: str) -> OverlayVersion | None: ...
 
 
+class Changes(Protocol):
+    """Changes of versions, as they are told."""
+
+    def watch(self) -> int:
+        """Return the number of the unbroken watch that tells of changes, a moment late at most; 0: there is none."""
+
+
 class Vectors(Protocol):
     """Vectors of search indexes."""
 

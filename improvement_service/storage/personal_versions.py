@@ -12,7 +12,7 @@ from tideline.mongo.client import DURABLE
 from tideline.mongo.outages import outages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Collection
 
     from tideline.mongo.client import Database
 
@@ -28,7 +28,9 @@ class MongoPersonalVersions:
     memory under a version is never older than that version.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, changed: Callable[[str, str], None] = lambda *_: None) -> None:
+        """Collection and user of each version that is changed here go to `changed`, before the change is confirmed."""
+        self._changed = changed
         self._versions = database.get_collection("personal_versions", write_concern=DURABLE)
 
     @outages()
@@ -38,7 +40,7 @@ class MongoPersonalVersions:
         return None if document is None else OverlayVersion(int(document["version"]), document.get("written_until", 0))
 
     @outages()
-    async def bump(self, collection: str, user_ids: Iterable[str], written_until: int) -> None:
+    async def bump(self, collection: str, user_ids: Collection[str], written_until: int) -> None:
         """Make searches of these users read their copies anew, as written until then on the vector database's clock."""
         # Several may write at once, and whoever asked the clock first may be the last to come here.
         change = [{"$set": {"version": _NEXT, "written_until": {"$max": ["$written_until", Int64(written_until)]}}}]
@@ -48,6 +50,8 @@ class MongoPersonalVersions:
         ]
         if updates:
             await self._versions.bulk_write(updates, ordered=False)
+        for user_id in user_ids:
+            self._changed(collection, user_id)
 
     @outages()
     async def forget(self, collection: str) -> None:
@@ -59,3 +63,4 @@ class MongoPersonalVersions:
     async def forget_user(self, collection: str, user_id: str) -> None:
         """Forget that a user ever had copies in a collection."""
         await self._versions.delete_one({"_id": {"c": collection, "u": user_id}})
+        self._changed(collection, user_id)

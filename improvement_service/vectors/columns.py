@@ -63,7 +63,10 @@ def _unpacked(field: Any) -> Sequence[Any] | Floats:
         numbers = np.frombuffer(of_all.SerializeToString()[-size:] if size else b"", "<f4")
         return numbers.reshape(-1, max(1, field.vectors.dim))
     data = getattr(field.scalars, _SCALARS[DataType(field.type)]).data
-    return [json.loads(value) for value in data] if field.type == DataType.JSON else list(data)
+    if field.type != DataType.JSON:
+        return list(data)
+    # Most are empty.
+    return [json.loads(value) if value != b"{}" else {} for value in data]
 
 
 def _varint(number: int) -> bytes:

@@ -24,6 +24,7 @@ from improvement_service.search.searching import Searching
 from improvement_service.storage.collections import MongoCollections
 from improvement_service.storage.personal_versions import MongoPersonalVersions
 from improvement_service.storage.personal_writes import MongoPersonalWrites
+from improvement_service.storage.version_changes import VersionChanges
 from improvement_service.vectors.milvus import VectorStore
 from tideline.errors import DependencyUnavailable
 from tideline.improvement.v1 import object_pb2, object_service_pb2, object_service_pb2_grpc, search_service_pb2_grpc
@@ -173,7 +174,8 @@ async def catalogue_serving(mongo_uri: str, database_name: str, milvus_uri: str)
     mongo = AsyncIOMotorClient[dict[str, Any]](mongo_uri, tz_aware=True)
     database = mongo[database_name]
     vectors = VectorStore(milvus_uri, timeout_s=10.0, index_type="FLAT")
-    definitions, versions = MongoCollections(database), MongoPersonalVersions(database)
+    definitions, changes = MongoCollections(database), VersionChanges(database)
+    versions = MongoPersonalVersions(database, changes.tell)
     clickstream = ClickstreamService()
     server = Server()
     collections = Collections(definitions, vectors, versions, lambda: datetime.now(UTC))
@@ -182,13 +184,16 @@ async def catalogue_serving(mongo_uri: str, database_name: str, milvus_uri: str)
     object_service_pb2_grpc.add_ObjectServiceServicer_to_server(
         ObjectServicer(collections, catalogue, forgetting), server.grpc
     )
-    search = Search(vectors, Overlays(vectors, versions, most_bytes=2**20))
-    searching = Searching(definitions, search, clickstream, FirstLetter())
+    overlays = Overlays(vectors, versions, changes, most_bytes=2**20)
+    searching = Searching(definitions, Search(vectors, overlays), clickstream, FirstLetter())
     search_service_pb2_grpc.add_SearchServiceServicer_to_server(SearchServicer(searching), server.grpc)
     port = server.listen("127.0.0.1:0")
     await server.start()
     try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=OPTIONS) as channel:
+        async with (
+            changes.told(overlays.forget),
+            grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=OPTIONS) as channel,
+        ):
             yield CatalogueService(
                 object_service_pb2_grpc.ObjectServiceStub(channel),
                 search_service_pb2_grpc.SearchServiceStub(channel),
