@@ -115,9 +115,12 @@ class Following:
 
         Raises `ChangesLost`, and `RoleLost` when another replica carries them on by now.
         """
-        changes = await self._changes.read(READ_AT_ONCE, self._wait_s)
-        left = list(changes.units)
-        if left or changes.marks:
+        changes = await self._changes.read(1, self._wait_s)
+        if changes.units or changes.marks:
+            # Also reading changes takes from those who make them.
+            await turn()
+            changes.add(await self._changes.read(READ_AT_ONCE, self._wait_s))
+            left = list(changes.units)
             await turn()
             while not await self._fold_first(left, changes):
                 await turn()

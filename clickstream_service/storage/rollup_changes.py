@@ -69,6 +69,12 @@ class Changes:
     marks: list[str] = field(default_factory=list)
     token: Mapping[str, Any] | None = None
 
+    def add(self, later: Changes) -> None:
+        """Add what was changed after these."""
+        self.units |= later.units
+        self.marks += later.marks
+        self.token = later.token
+
 
 class ChangeReader:
     """Reads the change stream in a thread of its own: to be handed changes one by one by the driver is too slow."""
