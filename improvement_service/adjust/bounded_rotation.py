@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import torch
 
-from improvement_service.adjust.chunks import Entries, choose_device, cut
+from improvement_service.adjust.batch import Batch, choose_device
+from improvement_service.adjust.entries import Entries
 from improvement_service.adjust.registry import Parameter, resolve
 from improvement_service.adjust.similarity import (
-    dot,
-    finite_or,
-    inverse_lengths,
+    directions,
+    inverse_roots,
     length,
+    products,
     shares,
     sum_of_row,
+    weighted_sum,
     weighted_sum_of_row,
 )
 from improvement_service.domain.index import Metric
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from improvement_service.adjust.chunks import Chunk, Doubles
+    from improvement_service.adjust.chunks import Chunk
+    from improvement_service.adjust.entries import Doubles
     from improvement_service.adjust.evidence import Evidence, Floats, Indices
     from improvement_service.domain.index import Aggregation
 
@@ -77,57 +80,56 @@ class BoundedRotation:
         """Return the new rows, [R, D] float32; rows without evidence are byte-identical."""
         entries = Entries.of(evidence)
         weight = np.where(entries.positive, entries.weight, -self.gamma * entries.weight)
-        weight = _bounded(entries.item, weight)
-        moved = torch.from_numpy(evidence.vectors.astype(np.float32))
-        for chunk in cut(moved, evidence, entries, weight, self.device):
-            moved[chunk.rows] = finite_or(self._move(chunk), chunk.x).cpu()
-        return moved.numpy()
+        batch = Batch(evidence, entries, self.device)
+        lengths = length(batch.queries).double()
+        if self.metric is not Metric.EUCLID:
+            batch.queries.copy_(directions(batch.queries))
+        for chunk in batch.chunks(_bounded(entries.item, weight)):
+            self._move(chunk, lengths)
+            batch.keep_finite(chunk)
+        return batch.result()
 
-    def _move(self, chunk: Chunk) -> Tensor:
-        q, at = chunk.queries.index_select(0, chunk.session), chunk.of_pairs(chunk.x)
-        weight = chunk.weight[chunk.entry]
+    def _move(self, chunk: Chunk, lengths: Tensor) -> None:
+        """Move the rows of a chunk; `lengths` [S] are those of the queries before they were scaled to 1."""
         if self.metric is Metric.EUCLID:
             # The difference first: |x|^2 - 2 x.q + |q|^2 loses what is near.
-            apart = q - at
-            weight = weight * shares(self.aggregation, chunk, -length(apart).double(), self.temperature)
+            apart = chunk.queries.index_select(0, chunk.session) - chunk.x.index_select(0, chunk.row)
+            share = shares(self.aggregation, chunk, -length(apart).double(), self.temperature)
+            weight = chunk.weight * share
             towards, pull = weighted_sum_of_row(chunk, weight, apart), sum_of_row(chunk, weight)
-            return step_towards(chunk.x, towards, pull, self._rate(chunk, weight), self.rho)
-        inverse, inverse_q = inverse_lengths(chunk.x), inverse_lengths(chunk.queries)[chunk.session]
-        near = dot(at, q).double()
-        along = near * inverse[chunk.row] * inverse_q
-        similarity = along if self.metric is Metric.COSINE else near
-        weight = weight * shares(self.aggregation, chunk, similarity, self.temperature)
-        # A query without a direction weighs nothing: its inverse length is 0.
-        towards = weighted_sum_of_row(chunk, weight * inverse_q, chunk.queries, chunk.session)
-        ahead = sum_of_row(chunk, weight * along)
-        return rotate_towards(chunk.x, inverse, towards, ahead, self._rate(chunk, weight), self.rho)
+            step_towards(chunk.x, towards, pull, self._rate(chunk, weight), self.rho)
+            return
+        near, squares = products(chunk)
+        inverse = inverse_roots(squares)
+        along = near * inverse.index_select(0, chunk.row)
+        similarity = along if self.metric is Metric.COSINE else near * lengths.index_select(0, chunk.session)
+        weight = shares(self.aggregation, chunk, similarity, self.temperature).mul_(chunk.weight)
+        ahead = sum_of_row(chunk, along.mul_(weight))
+        across = weighted_sum(chunk, weight, -ahead * inverse)
+        rotate_towards(chunk.x, inverse, across, ahead, self._rate(chunk, weight), self.rho)
 
     def _rate(self, chunk: Chunk, weight: Tensor) -> Tensor:
         """Return eta [R] for the rows, given the weights of the pairs [P]."""
         return (STEEPEST / sum_of_row(chunk, weight.abs())).clamp(max=self.eta)
 
 
-def rotate_towards(x: Tensor, inverse: Tensor, e: Tensor, ahead: Tensor, eta: Tensor, rho: float) -> Tensor:  # noqa: PLR0917
-    """Turn each row of `x` [N, D] towards its evidence `e` [N, D] by at most `rho` radians, keeping its length.
+def rotate_towards(x: Tensor, inverse: Tensor, t: Tensor, ahead: Tensor, eta: Tensor, rho: float) -> None:  # noqa: PLR0917
+    """Turn each row of `x` [N, D] along what its evidence e has across it by at most `rho` radians, keeping its length.
 
-    `inverse` [N] is 1/|x|, or 0 for rows without a direction, which stay; `ahead` [N] is e.v with v = x/|x|; `eta` [N].
+    `inverse` [N] is 1/|x|, or 0 for rows without a direction, which stay; `ahead` [N] is e.v with v = x/|x|; `t` [N, D]
+    is e - (e.v) v; `eta` [N].
 
-        t = e - (e.v) v;  phi = min(eta |t|, rho, |t|/|e|);  x' = |x| (cos(phi) v + sin(phi) t/|t|)
-
-    written as x' = a x + b e with a, b from lengths alone: |t|^2 = |e|^2 - (e.v)^2. That loses digits where e and v are
-    near parallel, but there phi is as small, so the length is kept all the same.
+        phi = min(eta |t|, rho, |t|/|e|);  x' = |x| (cos(phi) v + sin(phi) t/|t|)
     """
-    size = length(e).double()
-    across = (size.square() - ahead.square()).clamp_min(0.0).sqrt()
-    turns = (across > 0) & (inverse > 0)
-    phi = torch.minimum(eta * across, across / size).clamp(max=rho)
-    sideways = phi.sin() / across
-    a = torch.where(turns, phi.cos() - sideways * ahead, 1.0).to(x.dtype)
-    b = torch.where(turns, sideways / inverse, 0.0).to(x.dtype)
-    return (a[:, None] * x).addcmul_(e, b[:, None])
+    size = length(t).double()
+    turns = (size > 0) & (inverse > 0)
+    phi = torch.minimum(eta * size, size / torch.hypot(size, ahead)).clamp(max=rho)
+    a = torch.where(turns, phi.cos(), 1.0).to(x.dtype)
+    b = torch.where(turns, phi.sin() / (size * inverse), 0.0).to(x.dtype)
+    x.mul_(a[:, None]).addcmul_(t, b[:, None])
 
 
-def step_towards(x: Tensor, e: Tensor, pull: Tensor, eta: Tensor, rho: float) -> Tensor:
+def step_towards(x: Tensor, e: Tensor, pull: Tensor, eta: Tensor, rho: float) -> None:
     """Move each row of `x` [N, D] along its evidence `e` [N, D] by min(eta |e|, rho |x|).
 
     `eta` [N]; `pull` [N] is the sum of the weights in `e`: where it is positive a step ends at x + e / pull at most,
@@ -136,7 +138,7 @@ def step_towards(x: Tensor, e: Tensor, pull: Tensor, eta: Tensor, rho: float) ->
     norm = length(e).double()
     mean = torch.where(pull > 0, norm / pull, torch.inf)
     step = torch.minimum(torch.minimum(eta * norm, mean), rho * length(x))
-    return x.addcmul(e, torch.where(norm > 0, step / norm, 0.0).to(x.dtype)[:, None])
+    x.addcmul_(e, torch.where(norm > 0, step / norm, 0.0).to(x.dtype)[:, None])
 
 
 def _bounded(item: Indices, weight: Doubles) -> Doubles:

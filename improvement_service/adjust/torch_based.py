@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from math import pi
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
-from torch.nn.functional import pad
+from torch.optim.adamw import adamw
 
-from improvement_service.adjust.chunks import Entries, choose_device, cut
+from improvement_service.adjust.batch import Batch, choose_device
+from improvement_service.adjust.entries import Entries
 from improvement_service.adjust.registry import Parameter, resolve
 from improvement_service.adjust.similarity import (
     directions,
     dot,
-    finite_or,
-    inverse_lengths,
+    inverse_roots,
     length,
+    products,
     shares,
     sum_of_entry,
     sum_of_row,
+    weighted_sum,
     weighted_sum_of_row,
 )
 from improvement_service.domain.index import Aggregation, Metric
@@ -29,12 +31,15 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from improvement_service.adjust.chunks import Chunk, Doubles
+    from improvement_service.adjust.chunks import Chunk
+    from improvement_service.adjust.entries import Doubles
     from improvement_service.adjust.evidence import Evidence, Floats
 
 
-REGISTER = 16
 NOISE = 1e-6
+ADAMW: dict[str, Any] = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.01, "amsgrad": False}
+ADAMW |= {"maximize": False, "fused": True}
+"""What torch.optim.AdamW takes when it is not told otherwise."""
 
 
 class TorchBased:
@@ -79,63 +84,59 @@ class TorchBased:
     def adjust(self, evidence: Evidence) -> Floats:
         """Return the new rows, [R, D] float32; rows without evidence are byte-identical."""
         entries = Entries.of(evidence)
-        coefficients = _coefficients(entries, len(evidence.queries))
-        moved = torch.from_numpy(evidence.vectors.astype(np.float32))
-        for chunk in cut(moved, evidence, entries, coefficients, self.device):
-            moved[chunk.rows] = finite_or(self._descend(chunk), chunk.x).cpu()
-        return moved.numpy()
-
-    def _descend(self, chunk: Chunk) -> Tensor:
-        # The fused kernel rounds what does not fill a register in another way: whole ones treat all rows alike.
-        padding = (0, -chunk.x.shape[1] % REGISTER)
-        origin, queries = pad(chunk.x, padding), pad(chunk.queries, padding)
+        batch = Batch(evidence, entries, self.device)
         if self.metric is Metric.COSINE:
-            queries = directions(queries)
-        q = queries.index_select(0, chunk.session)
-        x = origin.clone()
-        optimizer = torch.optim.AdamW([x], lr=self.adjustment_rate, fused=True)
+            batch.queries.copy_(directions(batch.queries))
+        for chunk in batch.chunks(_coefficients(entries, len(evidence.queries))):
+            self._descend(chunk)
+            batch.keep_finite(chunk)
+        return batch.result()
+
+    def _descend(self, chunk: Chunk) -> None:
+        x = chunk.x
+        origin = x if self.max_angle is None else x.clone()
+        mean, square, step = torch.zeros_like(x), torch.zeros_like(x), torch.zeros((), device=x.device)
         for _ in range(self.num_iterations):
-            x.grad = self.gradient(chunk, x, q)
-            optimizer.step()
+            # A gradient is gone before the next one is made: it takes the same memory, which is still in the cache.
+            adamw([x], [self.gradient(chunk)], [mean], [square], [], [step], lr=self.adjustment_rate, **ADAMW)
             if self.max_angle is not None:
                 x.copy_(draw_back(self.metric, x, origin, self.max_angle))
-        return x[:, : chunk.x.shape[1]]
 
-    def gradient(self, chunk: Chunk, x: Tensor, q: Tensor) -> Tensor:
-        """Return the loss's gradient [R, D] at the rows `x` [R, D]; `q` [P, D] are the pairs' queries (COSINE: unit).
+    def gradient(self, chunk: Chunk) -> Tensor:
+        """Return the loss's gradient [R, D] at the rows of the chunk; its queries have length 1 for COSINE.
 
         The chain is c S^3 -> S = sum a s -> s -> x, with dS/ds = a (1 + (s - S) / temperature) for MIN, a for AVG, and
 
             COSINE: ds/dx = (q - s x/|x|) / |x|;  DOT: ds/dx = q;  EUCLID: ds/dx = (q - x) / |q - x|
         """
-        at = chunk.of_pairs(x)
         match self.metric:
             case Metric.COSINE:
-                inverse = inverse_lengths(x)
-                s = dot(at, q).double() * inverse[chunk.row]
-                pull = self._slope(chunk, s) * inverse[chunk.row]
-                along = (sum_of_row(chunk, pull * s) * inverse).to(x.dtype)
-                return weighted_sum_of_row(chunk, pull, q).addcmul_(x, along[:, None], value=-1)
+                near, squares = products(chunk)
+                inverse = inverse_roots(squares)
+                inverse_of_pair = inverse.index_select(0, chunk.row)
+                s = near * inverse_of_pair
+                pull = self._slope(chunk, s).mul_(inverse_of_pair)
+                along = sum_of_row(chunk, pull * s).mul_(inverse)
+                return weighted_sum(chunk, pull, along.neg_())
             case Metric.DOT:
-                slope = self._slope(chunk, dot(at, q).double())
-                return weighted_sum_of_row(chunk, slope, q)
+                near, squares = products(chunk)
+                return weighted_sum(chunk, self._slope(chunk, near), torch.zeros_like(squares))
             case Metric.EUCLID:
                 # The difference first: |x|^2 - 2 x.q + |q|^2 loses what is near, and AdamW makes a step of the rest.
-                apart = q - at
+                apart = chunk.queries.index_select(0, chunk.session) - chunk.x.index_select(0, chunk.row)
                 distance = length(apart).double()
                 slope = self._slope(chunk, -distance)
                 return weighted_sum_of_row(chunk, torch.where(distance > 0, slope / distance, 0.0), apart)
 
     def _slope(self, chunk: Chunk, s: Tensor) -> Tensor:
         """Return the loss's derivative by each similarity `s` [P], as [P]."""
-        cubic = 3.0 * chunk.weight[chunk.entry]
         if not chunk.has_parts:
-            return cubic * s.square()
+            return s.square().mul_(chunk.weight).mul_(3.0)
         share = shares(self.aggregation, chunk, s, self.softmin_temperature)
         total = sum_of_entry(chunk, share * s)
         if self.aggregation is Aggregation.MIN:
-            share = share * (1.0 + (s - total) / self.softmin_temperature)
-        return cubic * total.square() * share
+            share = share.addcmul(share, s - total, value=1.0 / self.softmin_temperature)
+        return share.mul_(total.square_()).mul_(chunk.weight).mul_(3.0)
 
 
 def draw_back(metric: Metric, x: Tensor, origin: Tensor, max_angle: float) -> Tensor:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from improvement_service.adjust.evidence import angles, collect
+from improvement_service.adjust.evidence import SessionSignals, angles, collect
 from improvement_service.domain.index import Aggregation, Metric
 from tests.improvement.adjust import adjust_cases as cases
 
@@ -115,11 +115,39 @@ def test_a_users_vectors_do_not_depend_on_who_shares_the_batch(
     users, vectors = world
     together = collect(users, vectors)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("improvement_service.adjust.chunks.ITEMS", most)
+        patched.setattr("improvement_service.adjust.batch.ITEMS", most)
         everyone = cases.adjust(name, metric, aggregation, together.evidence)
     for user, sessions in users.items():
         alone = collect({user: sessions}, vectors)
         moved = cases.adjust(name, metric, aggregation, alone.evidence)
+        theirs = [row for item in together.items if item.user_id == user for row in item.rows]
+        np.testing.assert_array_equal(moved, everyone[theirs])
+
+
+@pytest.mark.parametrize("dimension", [100, 384])
+@pytest.mark.parametrize("metric", Metric)
+@pytest.mark.parametrize("name", ["bounded_rotation", "torch_based"])
+def test_nor_do_they_where_vectors_are_as_long_as_those_of_an_embedder(
+    name: str, metric: Metric, dimension: int
+) -> None:
+    rng = np.random.default_rng(dimension)
+    vectors = {f"o{n}": rng.standard_normal((1 + n % 4, dimension)).astype(np.float32) for n in range(12)}
+    users = {
+        f"u{user}": [
+            SessionSignals(
+                session_id=f"s{number}",
+                query=rng.standard_normal(dimension).astype(np.float32),
+                results=[(str(o), rank) for rank, o in enumerate(rng.permutation(list(vectors))[:8], 1)],
+                positives={str(o): 1.0 for o in rng.permutation(list(vectors))[:2]},
+            )
+            for number in range(1 + user % 3)
+        ]
+        for user in range(9)
+    }
+    together = collect(users, vectors)
+    everyone = cases.adjust(name, metric, Aggregation.MIN, together.evidence)
+    for user, sessions in users.items():
+        moved = cases.adjust(name, metric, Aggregation.MIN, collect({user: sessions}, vectors).evidence)
         theirs = [row for item in together.items if item.user_id == user for row in item.rows]
         np.testing.assert_array_equal(moved, everyone[theirs])
 

@@ -11,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from improvement_service.adjust.chunks import Chunk, Entries, cut
+from improvement_service.adjust.batch import Batch
+from improvement_service.adjust.entries import Entries
 from improvement_service.adjust.torch_based import TorchBased, _coefficients
 from improvement_service.domain.index import Aggregation, Metric
 from tests.improvement.adjust import adjust_cases as cases
 
 if TYPE_CHECKING:
+    from improvement_service.adjust.chunks import Chunk
     from improvement_service.adjust.evidence import Evidence
 
 
@@ -63,8 +65,8 @@ def mixed(seed: int, dimension: int = 6) -> Evidence:
 
 def in_float64(evidence: Evidence) -> Chunk:
     entries = Entries.of(evidence)
-    vectors = torch.from_numpy(evidence.vectors.astype(np.float64))
-    (chunk,) = cut(vectors, evidence, entries, _coefficients(entries, 2), torch.device("cpu"))
+    batch = Batch(evidence, entries, torch.device("cpu"), torch.float64)
+    (chunk,) = batch.chunks(_coefficients(entries, 2))
     return chunk
 
 
@@ -74,11 +76,10 @@ def test_the_gradient_in_closed_form_is_that_of_autograd(seed: int, metric: Metr
     x = torch.tensor(evidence.vectors, dtype=torch.float64, requires_grad=True)
     loss(x, evidence, metric, aggregation, 0.7).backward()
     chunk = in_float64(evidence)
-    q = torch.from_numpy(evidence.queries.astype(np.float64))[chunk.session]
     if metric is Metric.COSINE:
-        q = torch.nn.functional.normalize(q, dim=-1)
-    closed = TorchBased(metric, aggregation, {"softmin_temperature": 0.7}, "cpu").gradient(chunk, chunk.x, q)
-    torch.testing.assert_close(closed, x.grad, rtol=1e-5, atol=1e-6)
+        chunk.queries.copy_(torch.nn.functional.normalize(chunk.queries, dim=-1))
+    closed = TorchBased(metric, aggregation, {"softmin_temperature": 0.7}, "cpu").gradient(chunk)
+    torch.testing.assert_close(closed[:, : x.shape[1]], x.grad, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("metric", Metric)
