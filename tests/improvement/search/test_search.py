@@ -247,3 +247,15 @@ async def test_a_search_is_recorded_as_a_session_when_wanted(served: CatalogueSe
         1,
     )
     assert not (await served.search(collection_name, at(0), "user")).session_id
+
+
+async def test_a_copy_and_an_original_that_are_as_far_away_score_the_same(
+    served: CatalogueService, collection_name: str
+) -> None:
+    index = await served.create(collection_name, 2, metric=EUCLID)
+    await served.upsert(collection_name, an_object("a", [9.0, 9.0]), an_object("b", [3.0, 4.0]))
+    query = [2.0, 1.0]
+    await served.learn(index, "ann", {"a": [[5.0, 2.0]]}, [query])
+    copy, original = (await served.search(collection_name, query, "ann")).results
+    assert (copy.object_id, copy.score) == ("a", -(10.0**0.5))
+    assert (original.object_id, original.score) == ("b", -(10.0**0.5))
