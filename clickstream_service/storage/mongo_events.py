@@ -3,59 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from pymongo.errors import BulkWriteError
 
-from clickstream_service.domain.errors import EventConflict, SessionNotFound, UserBeingErased
-from clickstream_service.domain.event import Event, EventFlag, EventPage, Stored
+from clickstream_service.domain.errors import EventConflict
+from clickstream_service.domain.event import EventPage, Stored
 from clickstream_service.storage import documents, overtaking
+from clickstream_service.storage.event_sorting import (
+    Arrival,
+    Search,
+    being_erased,
+    key_of,
+    repeated,
+    sorted_out,
+    user_of,
+)
 from clickstream_service.storage.group_commit import GroupCommit, Limits
 from clickstream_service.storage.indexes import OLDEST_FIRST
 from clickstream_service.storage.reading import take
 from clickstream_service.storage.transactions import in_transaction
-from tideline.errors import InvalidField
 from tideline.mongo.outages import outages
 from tideline.rpc import tracing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from datetime import datetime
 
+    from clickstream_service.domain.event import Event
     from clickstream_service.storage.database import Database
     from clickstream_service.storage.erasure_guard import ErasureGuard, Watch
+    from clickstream_service.storage.event_sorting import Key, Outcome
     from clickstream_service.storage.mongo_sessions import Requeue
 
     Document = dict[str, Any]
-    Key = tuple[str, str]
-    Fault = SessionNotFound | InvalidField | UserBeingErased
-    Outcome = Stored | EventConflict | Fault
 
 DUPLICATE_KEY: Final = 11000
 WRITERS: Final = 2
 """So many groups are written at a time: like those of two replicas, they may meet without harm."""
-
-_STORED: Final = Stored(duplicate=False)
-_OVERTOOK: Final = Stored(duplicate=False, flags=(EventFlag.SESSION_MISSING,))
-
-
-class _Arrival(NamedTuple):
-    """An event on its way in, and whether it may come before its session."""
-
-    event: Event
-    allow_missing: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Search:
-    """What its events take from a session."""
-
-    ranks: Mapping[str, int]
-    user_id: str
-    query_text: str
-    created_at: datetime
-    trace: str
 
 
 class MongoEvents:
@@ -77,14 +62,14 @@ class MongoEvents:
         self._database = database
         self._now = now
         self._requeue_in = requeue_in
-        self._writes: GroupCommit[_Arrival, Outcome] = GroupCommit(
+        self._writes: GroupCommit[Arrival, Outcome] = GroupCommit(
             self._write, lambda arrival: arrival.event.nbytes, limits, writers=WRITERS, name="events"
         )
         self._some_were_there = False
 
     async def record(self, events: Sequence[Event], *, allow_missing: bool, patient: bool) -> list[Outcome]:
         """Store the events that are not there yet; see `GroupCommit.submit` for `patient`."""
-        return await self._writes.submit([_Arrival(event, allow_missing) for event in events], patient=patient)
+        return await self._writes.submit([Arrival(event, allow_missing) for event in events], patient=patient)
 
     async def settled(self) -> None:
         """Wait until nothing waits to be written."""
@@ -107,7 +92,7 @@ class MongoEvents:
         return EventPage(tuple(events), more)
 
     @outages()
-    async def _write(self, arrivals: Sequence[_Arrival]) -> list[Outcome]:
+    async def _write(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
         """Insert a group; whatever was there before is compared afterwards, since most events are new."""
         # Whether anybody is being erased is seen before anything is written; whether these are, once they are known.
         searches, erasures = await asyncio.gather(
@@ -118,7 +103,7 @@ class MongoEvents:
         users.update(event.user_id for event, _ in arrivals if event.user_id and event.session_id not in searches)
         users.discard("")
         watch = await self._guard.watch(users, seen=erasures)
-        outcomes, first = _sorted_out(arrivals, searches, watch.refused, self._now())
+        outcomes, first = sorted_out(arrivals, searches, watch.refused, self._now())
         there = await self._insert(list(first.values()))
         # Of a duplicate too: its first sender may have died before this.
         session_ids = {session_id for session_id, _ in first} - {""}
@@ -128,10 +113,10 @@ class MongoEvents:
             for place, (event, _) in enumerate(arrivals):
                 if not isinstance(outcomes[place], Stored | EventConflict):
                     continue
-                if overtaken and _user(event, searches) in overtaken:
-                    outcomes[place] = _being_erased()
+                if overtaken and user_of(event, searches) in overtaken:
+                    outcomes[place] = being_erased()
                 elif (known := there.get((event.session_id, event.event_id))) is not None:
-                    outcomes[place] = _repeated(event, known)
+                    outcomes[place] = repeated(event, known)
         return outcomes
 
     async def _tidy_up(self, session_ids: Collection[str], watch: Watch, users: Collection[str]) -> frozenset[str]:
@@ -143,7 +128,7 @@ class MongoEvents:
         # What was queued just now is something else that an erasure may have missed.
         return overtaken | await self._guard.overtaken(watch, users)
 
-    async def _searches(self, session_ids: Collection[str]) -> dict[str, _Search]:
+    async def _searches(self, session_ids: Collection[str]) -> dict[str, Search]:
         """Return what events take from each session; sessions that are not there are left out."""
         if not session_ids:
             return {}
@@ -156,7 +141,7 @@ class MongoEvents:
         )
         found = self._database.sessions.find({"_id": {"$in": list(session_ids)}}, fields)
         return {
-            document["_id"]: _Search(
+            document["_id"]: Search(
                 {result["object_id"]: result["rank"] for result in document["search_results"]},
                 document["user_id"],
                 documents.query_text(document),
@@ -173,7 +158,7 @@ class MongoEvents:
         # One that is there already makes the database insert those around it one by one. Where some were of late, which
         # is so for as long as a sender repeats itself, looking first is cheaper.
         known = await self._there(inserts) if self._some_were_there else {}
-        new = [each for each in inserts if _key(each) not in known] if known else inserts
+        new = [each for each in inserts if key_of(each) not in known] if known else inserts
         try:
             if new:
                 await self._database.session_events.insert_many(new, ordered=False)
@@ -189,7 +174,7 @@ class MongoEvents:
         """Return what is stored under the ids of these."""
         query = {"_id": {"$in": [each["_id"] for each in inserts]}}
         found = self._database.session_events.find(query, {"fingerprint": 1, "flags": 1, "user_id": 1})
-        return {_key(document): document for document in await found.to_list(None)}
+        return {key_of(document): document for document in await found.to_list(None)}
 
     @outages()
     async def requeue(self, session_ids: Collection[str]) -> None:
@@ -209,85 +194,3 @@ class MongoEvents:
 
     async def _requeue_all(self, session_ids: Sequence[str]) -> None:
         await in_transaction(self._database, lambda transaction: self._requeue_in(session_ids, transaction))
-
-
-def _sorted_out(
-    arrivals: Sequence[_Arrival], searches: Mapping[str, _Search], refused: frozenset[str], now: datetime
-) -> tuple[list[Outcome], dict[Key, Document]]:
-    """Return what becomes of each event if none of them is there yet, and what there is to insert then."""
-    outcomes: list[Outcome] = []
-    first: dict[Key, Document] = {}
-    for event, allow_missing in arrivals:
-        session_id = event.session_id
-        search = searches.get(session_id)
-        if refused and _user(event, searches) in refused:
-            outcomes.append(_being_erased())
-            continue
-        if search is None:
-            if session_id and not allow_missing:
-                outcomes.append(SessionNotFound("no session has this id", field="session_id"))
-                continue
-        elif (event.user_id or event.query_text) and (fault := _contradiction(event, search)) is not None:
-            outcomes.append(fault)
-            continue
-        key = session_id, event.event_id
-        if (before := first.get(key)) is not None:
-            outcomes.append(_repeated(event, before))
-            continue
-        if search is not None:
-            stored, user_id, query_text = _stored(event, search), search.user_id, search.query_text
-        else:
-            stored = _OVERTOOK if session_id else _STORED
-            user_id, query_text = event.user_id, event.query_text
-        outcomes.append(stored)
-        first[key] = documents.from_event(event, stored.flags, now, user_id, query_text)
-    return outcomes, first
-
-
-def _key(document: Document) -> Key:
-    return document["_id"]["s"], document["_id"]["e"]
-
-
-def _content(event: Event) -> tuple[bytes, str]:
-    """Return what tells one use of an id from another; in a session, the user is the session's."""
-    return event.fingerprint, "" if event.session_id else event.user_id
-
-
-def _stored_content(document: Document) -> tuple[bytes, str]:
-    return document["fingerprint"], "" if document["_id"]["s"] else document["user_id"]
-
-
-def _user(event: Event, searches: Mapping[str, _Search]) -> str:
-    search = searches.get(event.session_id)
-    return event.user_id if search is None else search.user_id
-
-
-def _being_erased() -> UserBeingErased:
-    return UserBeingErased("the user is being erased", field="user_id")
-
-
-def _contradiction(event: Event, search: _Search) -> InvalidField | None:
-    if event.user_id and event.user_id != search.user_id:
-        return InvalidField("is not the user of the session", field="user_id")
-    if event.query_text and event.query_text != search.query_text:
-        return InvalidField("is not the text that the session searched for", field="query_text")
-    return None
-
-
-def _stored(event: Event, search: _Search) -> Stored:
-    rank = search.ranks.get(event.object_id)
-    shown = not event.object_id if rank is None else event.position is None or event.position + 1 == rank
-    if shown and event.created_at >= search.created_at:
-        return _STORED
-    odd = {
-        EventFlag.OBJECT_NOT_SHOWN: event.object_id and rank is None,
-        EventFlag.OUT_OF_SEQUENCE: event.created_at < search.created_at,
-        EventFlag.POSITION_MISMATCH: rank is not None and event.position is not None and event.position + 1 != rank,
-    }
-    return Stored(duplicate=False, flags=tuple(flag for flag, is_odd in odd.items() if is_odd))
-
-
-def _repeated(event: Event, known: Document) -> Stored | EventConflict:
-    if _content(event) != _stored_content(known):
-        return EventConflict("this id was used for other content", field="event_id")
-    return Stored(duplicate=True, flags=tuple(map(EventFlag, known.get("flags", ()))))

@@ -17,7 +17,7 @@ import bson
 from clickstream_service.domain.session import Recorded, Session
 from clickstream_service.rpc import checks, convert, outcomes
 from clickstream_service.storage import documents
-from clickstream_service.storage.mongo_events import _Arrival, _Search, _sorted_out
+from clickstream_service.storage.event_sorting import Arrival, Search, sorted_out
 from tests.benchmarks.ingesting import workload
 from tideline.clickstream.v1 import session_service_pb2 as pb
 from tideline.rpc.validation import first_violation
@@ -46,16 +46,16 @@ def of_events() -> Stages:
     request, now = pb.PushEventsRequest.FromString(sent), datetime.now(UTC)
     events: list[Any] = convert.checked_events_from_pb("session", request.events, now)
     shown = {result.object_id: result.rank for result in workload.a_session("session").search_results}
-    searches = {"session": _Search(shown, "ann", "red shoes", now.replace(year=2020), "")}
-    arrivals = [_Arrival(event, allow_missing=False) for event in events]
-    stored, first = _sorted_out(arrivals, searches, frozenset(), now)
+    searches = {"session": Search(shown, "ann", "red shoes", now.replace(year=2020), "")}
+    arrivals = [Arrival(event, allow_missing=False) for event in events]
+    stored, first = sorted_out(arrivals, searches, frozenset(), now)
     written = list(first.values())
     validate = least_us(lambda: [checks.plainly_valid_event(event) for event in request.events])
     return {
         "parse": least_us(lambda: pb.PushEventsRequest.FromString(sent)),
         "validate": validate,
         "convert": least_us(lambda: convert.checked_events_from_pb("session", request.events, now)) - validate,
-        "document": least_us(lambda: _sorted_out(arrivals, searches, frozenset(), now)),
+        "document": least_us(lambda: sorted_out(arrivals, searches, frozenset(), now)),
         "encode": least_us(lambda: [bson.encode(document) for document in written]),
         "answer": least_us(
             lambda: pb.PushEventsResponse(outcomes=outcomes.of_events(request.events, stored)).SerializeToString()
