@@ -368,3 +368,24 @@ async def test_a_dashboard_reads_rollups_only_and_by_their_index(
     await signals.ListQueries(pb.ListQueriesRequest(scope=scope, max_ctr=1))
     await signals.ListTopObjects(pb.ListTopObjectsRequest(trending=True))
     await signals.ComparePeriods(pb.ComparePeriodsRequest(scope=scope, baseline={}))
+
+
+async def test_what_was_recorded_counts_although_writes_never_pause(
+    service: Service, database: Documents, caught_up: CaughtUp
+) -> None:
+    over = asyncio.Event()
+
+    async def write(writer: str) -> None:
+        for number in count():
+            await push(service.sessions, "s", [click(f"{writer}{number}")])
+            if over.is_set():
+                return
+
+    await searched(service, "s")
+    writers = asyncio.create_task(write("a")), asyncio.create_task(write("b"))
+    try:
+        await caught_up()
+        assert list(contributions(database)) == ["{'s': 's', 'e': ''}"]
+    finally:
+        over.set()
+        await asyncio.gather(*writers)
