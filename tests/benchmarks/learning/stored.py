@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from pymongo import MongoClient
 
 from deploy.local.client import Client, Recorded
 from deploy.local.mongod import Mongod
+from deploy.local.service import Service
 from deploy.local.stack import Stack
 from tests.benchmarks.counted import counted
 from tests.benchmarks.ingesting import workload
@@ -21,7 +24,7 @@ from tideline.clickstream.v1 import session_service_pb2 as pb
 from tideline.improvement.v1 import object_pb2, object_service_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
     from pathlib import Path
 
     from pymongo.database import Database
@@ -39,16 +42,37 @@ CALLS = 40
 A_WRITE = 5_000
 
 
-async def stored_events(folder: Path, events: int) -> dict[str, float]:
-    """Fill a database with so many events, and return what things cost on top of them."""
+@dataclass(frozen=True)
+class Written:
+    """A collection as the service makes it: its indexes, and documents to copy."""
+
+    indexes: dict[str, dict[str, Any]]
+    documents: list[dict[str, Any]]
+
+
+async def written(folder: Path) -> dict[str, Written]:
+    """Have the service record a few sessions; returns what it wrote, by collection."""
+    home = folder / "written"
+    home.mkdir()
+    with Mongod(home) as mongod, MongoClient[dict[str, Any]](mongod.uri, tz_aware=True) as mongo:
+        service = Service("clickstream", home, {"MONGO_URI": mongod.uri, "MONGO_DATABASE": "written"})
+        await asyncio.to_thread(service.start)
+        async with Client(service.address, service.address) as client:
+            await _record_some(client)
+        await asyncio.to_thread(service.stop)
+        database = mongo["written"]
+        return {
+            name: Written(dict(database[name].index_information()), list(database[name].find()))
+            for name in database.list_collection_names()
+        }
+
+
+async def stored_events(folder: Path, like: Mapping[str, Written], events: int) -> dict[str, float]:
+    """Fill a database with so many events `like` others, and return what things cost on top of them."""
     home = folder / f"events-{events}"
     home.mkdir()
     with Mongod(home, cache_gb=1) as mongod, MongoClient[dict[str, Any]](mongod.uri, tz_aware=True) as mongo:
-        # Indexes, and documents to copy, as the service makes them.
-        with Stack(home / "first", mongo_uri=mongod.uri, database="first") as stack:
-            async with Client(stack.clickstream.address, stack.improvement.address) as client:
-                await _record_some(client)
-        _fill(mongo["first_clickstream"], mongo["tideline_clickstream"], events)
+        _fill(like, mongo["tideline_clickstream"], events)
         # Or what is measured next waits for the disk, which has the filling to write.
         mongo.admin.command("fsync")
         with Stack(home / "stack", mongo_uri=mongod.uri) as stack:
@@ -63,19 +87,18 @@ async def _record_some(client: Client) -> None:
     await client.batches.ReleaseBatch(batch_service_pb2.ReleaseBatchRequest(release_id="first"))
 
 
-def _fill(source: Documents, target: Documents, events: int) -> None:
+def _fill(like: Mapping[str, Written], target: Documents, events: int) -> None:
     """Copy what the service wrote under new ids, with its indexes."""
-    for name in source.list_collection_names():
+    for name, collection in like.items():
         target.create_collection(name)
-        for index, found in source[name].index_information().items():
+        for index, found in collection.indexes.items():
             if index != "_id_":
                 options = {key: found[key] for key in found if key not in {"key", "v", "ns"}}
                 target[name].create_index(found["key"], name=index, **options)
     # Or the service would take the documents for old ones and go through them before it starts.
-    target.migrations.insert_many(source.migrations.find())
-    sessions = list(source.sessions.find())
-    clicks = list(source.session_events.find())
-    batch = source.session_batches.find_one() or {}
+    target.migrations.insert_many(like["migrations"].documents)
+    sessions, clicks = like["sessions"].documents, like["session_events"].documents
+    batch = like["session_batches"].documents[0]
     count = events // EVENTS_A_SESSION
     target.session_batches.insert_one({**batch, "_id": FILLED, "count": count})
 
@@ -96,9 +119,7 @@ def _fill(source: Documents, target: Documents, events: int) -> None:
 
     _insert(target, "sessions", count, session)
     _insert(target, "session_events", events, event)
-    queue = source.sessions_for_improvement.find_one() or {}
-    lease = source.user_leases.find_one() or {}
-    lease.pop("pending", None)
+    queue, lease = like["sessions_for_improvement"].documents[0], like["user_leases"].documents[0]
     _insert(
         target, "sessions_for_improvement", count,
         lambda n: {**queue, "_id": f"filled {n}", "user_id": f"filled {n // SESSIONS_A_USER}", "state": "done"},

@@ -9,7 +9,7 @@ import numpy as np
 
 from tests.benchmarks.harness import Row, Table
 from tests.benchmarks.learning.crowd import copied_users
-from tests.benchmarks.learning.stored import stored_events
+from tests.benchmarks.learning.stored import stored_events, written
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -24,7 +24,8 @@ async def tables(bench: Bench) -> AsyncIterator[Table]:
     events = (1_000, 30_000) if bench.quick else (10_000, 100_000, 1_000_000, 5_000_000)
     users = (100, 2_000) if bench.quick else (1_000, 10_000, 100_000)
     began = time.perf_counter()
-    stored = [await stored_events(bench.folder, amount) for amount in events]
+    like = await written(bench.folder)
+    stored = [await stored_events(bench.folder, like, amount) for amount in events]
     text = (
         "Each amount is filled by the driver with documents as the service writes them, in a database of its own; then "
         f"services start and are measured by their RPCs. Filled and measured in {time.perf_counter() - began:.0f} s."

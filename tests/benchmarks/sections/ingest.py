@@ -152,7 +152,7 @@ async def _sessions(bench: Bench, scene: Scene) -> list[Row]:
 
 async def _overload(bench: Bench, scene: Scene) -> list[Row]:
     seconds = 1.0 if bench.quick else 2.0
-    measure = partial(scene.shipped.goodput, seconds=seconds, requests=bench.amount(8_000))
+    measure = partial(scene.shipped.goodput, seconds=seconds, requests=round(4_000 * seconds))
     found = await interleaved(
         {
             "capacity": partial(measure, CAPACITY),
