@@ -30,7 +30,7 @@ SECTIONS = Path(__file__).with_name("sections")
 def main(argv: Sequence[str] | None = None) -> int:
     names = sorted(path.stem for path in SECTIONS.glob("[a-z]*.py"))
     parser = argparse.ArgumentParser(description="Measure what is shipped beside what it could be at best.")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the work in each round")
+    parser.add_argument("--quick", action="store_true", help="three rounds with a tenth of the work")
     parser.add_argument("--section", choices=names, action="append", help="only this one; may be given again")
     parser.add_argument("--out", type=Path, default=results.RESULTS, help="where to write (RESULTS.md)")
     arguments = parser.parse_args(argv)

@@ -24,7 +24,7 @@ class Bench:
     @property
     def rounds(self) -> int:
         """How often each thing is measured; medians are over as many."""
-        return 5 if self.quick else 7
+        return 3 if self.quick else 7
 
     def amount(self, full: int) -> int:
         """How much to do in a round instead of `full`."""

@@ -76,5 +76,5 @@ def _measured_on(*, quick: bool) -> str:
     return (
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {len(models)} cores of {processor}, "
         f"{gib:.0f} GiB, load {os.getloadavg()[1]:.0f}, Linux {platform.release().split('-')[0]}; "
-        f"{', '.join(software)}." + (" Quick: a tenth of the work in each round." if quick else "")
+        f"{', '.join(software)}." + (" Quick: three rounds with a tenth of the work." if quick else "")
     )

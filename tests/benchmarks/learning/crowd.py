@@ -28,12 +28,11 @@ DIMENSION = 64
 OBJECTS = 10_000
 COPIES = 5
 A_WRITE = 1_000
-SEARCHES = 300
 TOPICS = 200
 
 
-async def copied_users(folder: Path, users: Sequence[int]) -> list[dict[str, float]]:
-    """Give more and more users copies; returns what searches and writes cost at each number."""
+async def copied_users(folder: Path, users: Sequence[int], searches: int) -> list[dict[str, float]]:
+    """Give more and more users copies; returns what writes and so many searches cost at each number."""
     home = folder / "crowd"
     home.mkdir()
     rng = np.random.default_rng(4)
@@ -50,7 +49,12 @@ async def copied_users(folder: Path, users: Sequence[int]) -> list[dict[str, flo
                 for amount in users:
                     wrote = await _give(stack, mongod.uri, range(there, amount), topics, vectors)
                     there = amount
-                    costs.append({"a user's copies written, ms": wrote, **await _searches(client, rng, amount, topics)})
+                    costs.append(
+                        {
+                            "a user's copies written, ms": wrote,
+                            **await _searches(client, rng.choice(amount, min(amount, searches), replace=False), topics),
+                        }
+                    )
     return costs
 
 
@@ -84,9 +88,9 @@ def _copies(number: int, topics: np.ndarray, vectors: np.ndarray, hashes: dict[s
     return UserCopies(f"user {number}", copies, query)
 
 
-async def _searches(client: Client, rng: np.random.Generator, users: int, topics: np.ndarray) -> dict[str, float]:
+async def _searches(client: Client, users: np.ndarray, topics: np.ndarray) -> dict[str, float]:
     first, again, anonymous = [], [], []
-    for number in rng.choice(users, min(users, SEARCHES), replace=False):
+    for number in users:
         query = topics[number % TOPICS]
         first.append(await _search(client, query, f"user {number}"))
         again.append(await _search(client, query, f"user {number}"))

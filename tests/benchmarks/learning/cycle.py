@@ -18,7 +18,7 @@ from improvement_service.domain.objects import PersonalCopy, UserCopies
 from improvement_service.vectors import schema
 from tests.benchmarks.harness import Table, interleaved
 from tests.benchmarks.learning.evidence import unit
-from tests.benchmarks.learning.milvus import kind, milvus
+from tests.benchmarks.learning.milvus import kind
 from tideline.clickstream.v1 import feedback_service_pb2, feedback_service_pb2_grpc, session_pb2
 from tideline.improvement.v1 import object_pb2, object_service_pb2
 
@@ -74,33 +74,32 @@ class World:
             yield object_service_pb2.UpsertObjectsRequest(collection=COLLECTION, objects=objects)
 
 
-async def cycle_table(bench: Bench) -> Table:
-    """Return the line for the whole cycle."""
+async def cycle_table(bench: Bench, uri: str) -> Table:
+    """Return the line for the whole cycle, with the Milvus at `uri`."""
     world = World(bench.amount(1_000))
     folder = bench.folder / "cycle"
     folder.mkdir()
-    with milvus(folder) as uri:
-        # Milvus Lite belongs to one process: the bare parts have one of their own.
-        bare_uri = uri if uri.startswith("http") else str(folder / "bare.db")
-        with Stack(folder, milvus=uri if uri.startswith("http") else "lite") as stack:
-            async with Client(stack.clickstream.address, stack.improvement.address) as client:
-                await _fill(client, world)
-                bare = _Bare(stack.mongo_uri, bare_uri, world)
-                feedback = feedback_service_pb2_grpc.FeedbackServiceStub(client.channels[0])
+    # Milvus Lite belongs to one process: the bare parts have one of their own.
+    bare_uri = uri if uri.startswith("http") else str(folder / "bare.db")
+    with Stack(folder, milvus=uri if uri.startswith("http") else "lite") as stack:
+        async with Client(stack.clickstream.address, stack.improvement.address) as client:
+            await _fill(client, world)
+            bare = _Bare(stack.mongo_uri, bare_uri, world)
+            feedback = feedback_service_pb2_grpc.FeedbackServiceStub(client.channels[0])
 
-                async def cycle() -> float:
-                    users = [f"user {number}" for number in range(world.users)]
-                    for start in range(0, len(users), 500):
-                        request = feedback_service_pb2.RequeueUsersRequest(user_ids=users[start : start + 500])
-                        await feedback.RequeueUsers(request)
-                    began = time.perf_counter()
-                    run = await client.run(lambda _: None)
-                    took = time.perf_counter() - began
-                    if run.users.settled != world.users:
-                        raise RuntimeError(f"not all users were settled: {run.users}")
-                    return len(world.queries) / took
+            async def cycle() -> float:
+                users = [f"user {number}" for number in range(world.users)]
+                for start in range(0, len(users), 500):
+                    request = feedback_service_pb2.RequeueUsersRequest(user_ids=users[start : start + 500])
+                    await feedback.RequeueUsers(request)
+                began = time.perf_counter()
+                run = await client.run(lambda _: None)
+                took = time.perf_counter() - began
+                if run.users.settled != world.users:
+                    raise RuntimeError(f"not all users were settled: {run.users}")
+                return len(world.queries) / took
 
-                measured = await interleaved({"cycle": cycle, "bare parts": bare.measure}, bench.rounds)
+            measured = await interleaved({"cycle": cycle, "bare parts": bare.measure}, bench.rounds)
     behind = f"sessions/s on a {kind(uri)}: " + ", ".join(
         f"{name} {measured.median(name):,.0f}" for name in ("cycle", "bare parts")
     )

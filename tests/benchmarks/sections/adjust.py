@@ -13,6 +13,7 @@ from improvement_service.domain.index import Aggregation, Metric
 from tests.benchmarks.harness import Table, interleaved
 from tests.benchmarks.learning import autograd_loop, evidence
 from tests.benchmarks.learning.cycle import cycle_table
+from tests.benchmarks.learning.milvus import milvus
 from tests.benchmarks.learning.upserts import upsert_row
 
 if TYPE_CHECKING:
@@ -30,8 +31,9 @@ async def tables(bench: Bench) -> AsyncIterator[Table]:
     """Yield the adjusters, and the cycle with what it is made of."""
     rows = [row for dimension in ASKED for row in await _adjusters(bench, dimension)]
     yield Table(f"Adjusters ({SESSIONS} sessions of {evidence.ITEMS} items of 1 to 4 parts, CPU)", rows)
-    cycle = await cycle_table(bench)
-    yield Table(cycle.title, [*cycle.rows, await upsert_row(bench)], cycle.text)
+    with milvus(bench.folder) as uri:
+        cycle = await cycle_table(bench, uri)
+        yield Table(cycle.title, [*cycle.rows, await upsert_row(bench, uri)], cycle.text)
 
 
 async def _adjusters(bench: Bench, dimension: int) -> list[Row]:

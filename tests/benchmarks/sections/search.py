@@ -42,7 +42,7 @@ async def tables(bench: Bench) -> list[Table]:
 
 async def _latency(bench: Bench) -> Table:
     shoppers = Shoppers(
-        objects=20_000 if bench.quick else 200_000, users=10 if bench.quick else 40, copies=COPIES, searches=SEARCHES
+        objects=5_000 if bench.quick else 200_000, users=10 if bench.quick else 40, copies=COPIES, searches=SEARCHES
     )
     folder = bench.folder / "latency"
     folder.mkdir()
@@ -125,7 +125,7 @@ class _Latencies:
 
 async def _correctness(bench: Bench) -> Table:
     shoppers = Shoppers(objects=2_000, users=20, copies=100)
-    checks = 1_000 if bench.quick else 10_000
+    checks = bench.amount(10_000)
     folder = bench.folder / "correctness"
     folder.mkdir()
     wrong = personal = 0
