@@ -1,6 +1,6 @@
 """A pass over the pending feedback: lease -> fetch -> adjust -> upsert -> settle.
 
-Users go through it in chunks. While one chunk is settled, the next is written, the one after it adjusted, and so on; a
+Users go through it in chunks. While one chunk is settled, the next is confirmed, the one after it written, and so on; a
 chunk or two wait in between, no more, so that memory does not grow with the number of pending users.
 """
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from improvement_service.learning.moving import Mover
     from improvement_service.learning.ports import Feedback, Originals
     from improvement_service.learning.reading import Reader, UserFeedback
-    from improvement_service.learning.writing import Writer
+    from improvement_service.learning.writing import Writer, Written
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,9 @@ class Cycle:
             leased = await stages.enter_async_context(ahead(self._lease(owner, leases, tally, stop)))
             fetched = await stages.enter_async_context(ahead(self._fetch(leased, tally)))
             adjusted = await stages.enter_async_context(ahead(self._adjust(fetched, tally)))
-            written = await stages.enter_async_context(ahead(self._upsert(adjusted, leases, tally, stop)))
-            async for users in written:
+            written = await stages.enter_async_context(ahead(self._write(adjusted, leases, tally, stop)))
+            confirmed = await stages.enter_async_context(ahead(self._confirm(written, leases, tally)))
+            async for users in confirmed:
                 await self._writer.settle(users, leases, tally)
 
     async def _lease(
@@ -138,14 +139,21 @@ class Cycle:
                     moved = await self._move(chunk, portion)
                 yield moved
 
-    async def _upsert(
+    async def _write(
         self, portions: AsyncIterator[list[MovedUser]], leases: Leases, tally: Tally, stop: asyncio.Event
-    ) -> AsyncGenerator[list[MovedUser], None]:
+    ) -> AsyncGenerator[Written, None]:
         """Write the copies of each portion."""
         async for users in portions:
             if stop.is_set():
                 return
-            yield await self._writer.upsert(users, leases, tally)
+            yield await self._writer.write(users, leases, tally)
+
+    async def _confirm(
+        self, portions: AsyncIterator[Written], leases: Leases, tally: Tally
+    ) -> AsyncGenerator[list[MovedUser], None]:
+        """Let searches see each portion that was written."""
+        async for written in portions:
+            yield await self._writer.confirm(written, leases, tally)
 
     async def _move(self, chunk: _Chunk, users: Sequence[UserFeedback]) -> list[MovedUser]:
         moved = {user.lease.user_id: MovedUser(user) for user in users}

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -42,6 +43,16 @@ FAILURES_OF_AN_OUTAGE: Final = 3
 """After so many users in a row whose writes the database did not answer, the others of the chunk are not tried."""
 
 
+@dataclass(frozen=True)
+class Written:
+    """Users whose copies were written, or could not be."""
+
+    users: Sequence[MovedUser]
+    """Those that are still ours, the failed ones among them."""
+    by_index: Sequence[tuple[SearchIndex, Sequence[MovedUser]]]
+    claimed: Sequence[Lease]
+
+
 class Writer:
     """Writes and settles users, some at a time."""
 
@@ -62,14 +73,28 @@ class Writer:
         self._feedback = feedback
         self._forgetting = forgetting
 
-    async def upsert(self, users: Sequence[MovedUser], leases: Leases, tally: Tally) -> list[MovedUser]:
-        """Make what was computed the users' copies; returns those to settle. A failure is that user's alone.
+    async def write(self, users: Sequence[MovedUser], leases: Leases, tally: Tally) -> Written:
+        """Make what was computed the users' copies. A failure is that user's alone.
 
         Raises `DependencyUnavailable` when our own database does not answer.
         """
         searches = (session.trace for user in users for session in user.feedback.sessions)
         with tally.timing(Stage.UPSERT), tracing.span("upsert", kept=searches):
-            return await self._upsert(users, leases, tally)
+            return await self._write(users, leases, tally)
+
+    async def confirm(self, written: Written, leases: Leases, tally: Tally) -> list[MovedUser]:
+        """Let searches see what was written, where nothing has changed meanwhile; returns the users to settle.
+
+        Raises as `write` does.
+        """
+        with tally.timing(Stage.UPSERT), tracing.span("confirm", alone=len(written.users) > SETTLED_IN_TRACES):
+            for index, concerned in written.by_index:
+                written_until = await self._check_originals(index, concerned)
+                learned = [user.lease.user_id for user in concerned if not user.failed]
+                await self._versions.bump(index.name, learned, written_until)
+            confirmed = await self._confirm(written.users, leases, tally)
+            await self._take_back(written.claimed)
+        return confirmed
 
     async def settle(self, users: Sequence[MovedUser], leases: Leases, tally: Tally) -> None:
         """Say what became of users who were written; a failure is that user's alone.
@@ -84,8 +109,7 @@ class Writer:
         if unanswered and len(unanswered) == len(users):
             raise unanswered[0]
 
-    async def _upsert(self, users: Sequence[MovedUser], leases: Leases, tally: Tally) -> list[MovedUser]:
-        """Write the copies of users; returns those that are still ours, the failed ones among them."""
+    async def _write(self, users: Sequence[MovedUser], leases: Leases, tally: Tally) -> Written:
         held = [user for user in users if leases.holds(user.lease)]
         claimed = await self._fences.claim({user.lease: user.copies for user in held if not user.failed})
         ours = [user for user in held if user.failed or user.lease in claimed]
@@ -95,6 +119,7 @@ class Writer:
             # Collections without a session that counts any more are written too: with nothing.
             for name in sorted(claimed.get(user.lease, ())):
                 by_collection[name].append(user)
+        by_index: list[tuple[SearchIndex, list[MovedUser]]] = []
         for name, concerned in by_collection.items():
             try:
                 index = await self._definitions.get(name)
@@ -102,12 +127,8 @@ class Writer:
                 # Deleted, and the copies with it.
                 continue
             await self._write_copies(index, concerned, tally)
-            written_until = await self._check_originals(index, concerned)
-            learned = [user.lease.user_id for user in concerned if not user.failed]
-            await self._versions.bump(name, learned, written_until)
-        confirmed = await self._confirm(ours, leases, tally)
-        await self._take_back(list(claimed))
-        return confirmed
+            by_index.append((index, concerned))
+        return Written(ours, by_index, list(claimed))
 
     async def _write_copies(self, index: SearchIndex, users: Sequence[MovedUser], tally: Tally) -> None:
         """Write all users at once; when that fails, each alone, to find out whose fault it is."""

@@ -49,9 +49,11 @@ def _packed(name: str, kind: DataType, values: Sequence[Any]) -> Any:
         field.vectors.dim = len(values[0])
         numbers = np.concatenate(values).astype("<f4", copy=False).tobytes()
         field.vectors.float_vector.MergeFromString(_FIRST_PACKED + _varint(len(numbers)) + numbers)
+    elif kind == DataType.JSON:
+        # Most are empty.
+        field.scalars.json_data.data.extend([_to_json(value).encode() if value else b"{}" for value in values])
     else:
-        data = getattr(field.scalars, _SCALARS[kind]).data
-        data.extend([_to_json(value).encode() for value in values] if kind == DataType.JSON else values)
+        getattr(field.scalars, _SCALARS[kind]).data.extend(values)
     return field
 
 
@@ -65,7 +67,6 @@ def _unpacked(field: Any) -> Sequence[Any] | Floats:
     data = getattr(field.scalars, _SCALARS[DataType(field.type)]).data
     if field.type != DataType.JSON:
         return list(data)
-    # Most are empty.
     return [json.loads(value) if value != b"{}" else {} for value in data]
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import statistics
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pymongo import MongoClient
 
 from tests.benchmarks.harness import Ratio, Row, Table, interleaved
 from tests.benchmarks.ingesting import stages
@@ -25,7 +27,7 @@ async def tables(bench: Bench) -> AsyncIterator[Table]:
     """Yield each table once it is measured."""
     async with Scene(bench) as scene:
         yield Table("Start", await _start(bench, scene))
-        yield Table("CPU by stage", _stages(), STAGES)
+        yield Table("CPU by stage", _stages(scene), STAGES)
         yield Table("Events", await _events(bench, scene), TEXT)
         yield Table(
             "Single events, and events sent again", [*await _single(bench, scene), *await _duplicates(bench, scene)]
@@ -43,8 +45,9 @@ clicks with a time, a place and a duration; sessions have 20 results. Load comes
 PEER = """FastAPI, one worker of uvicorn on uvloop (with h11, not httptools), pydantic, pymongo, a document per event,
 indexed alike, durable alike; it looks up no session, raises no flags and counts no signals. 32 callers each."""
 STAGES = """Of the functions that the service runs, a thread's CPU time in microseconds an item, in calls of 100:
-`python -m tests.benchmarks.ingesting.stages`. What gRPC, the event loop and the driver cost is not in it. `rules` is
-what applying the rules in the protos would cost; `validate` is in its place for what plainly keeps them."""
+`python -m tests.benchmarks.ingesting.stages`. `write` is what the driver takes to have what is encoded inserted. What
+gRPC, the event loop and the looks before and after a write cost is not in it. `rules` is what applying the rules in the
+protos would cost; `validate` is in its place for what plainly keeps them."""
 
 
 async def _events(bench: Bench, scene: Scene) -> list[Row]:
@@ -210,10 +213,16 @@ def _rates(found: Rounds) -> str:
     return ", ".join(f"{name} {found.median(name):,.0f}/s" for name in found.values)
 
 
-def _stages() -> list[Row]:
+def _stages(scene: Scene) -> list[Row]:
+    with MongoClient[dict[str, Any]](scene.mongod.uri) as mongo:
+        database = mongo["stages"]
+        costs_of = {
+            "an event": stages.of_events(database.events),
+            "a session of 20 results": stages.of_sessions(database.sessions),
+        }
     return [
         Row(name, f"{sum(took for stage, took in costs.items() if stage != '(rules)'):.1f}", behind=_costs(costs))
-        for name, costs in (("an event", stages.of_events()), ("a session of 20 results", stages.of_sessions()))
+        for name, costs in costs_of.items()
     ]
 
 
