@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -57,7 +58,7 @@ class Connection:
         self._calls = Calls(self._client)
         self._timeout_s = timeout_s
         self._index_type = index_type or ("FLAT" if self._lite else "HNSW")
-        self._creating = asyncio.Lock()
+        self._creating: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._breaker = Breaker("the vector database")
 
     async def close(self) -> None:
@@ -78,13 +79,17 @@ class Connection:
         """
         # Building and loading an index may take longer than a read.
         patience_s = max(self._timeout_s, 60.0)
-        async with self._creating:
+        async with self._creating[name]:
             if not await self._call(self._client.has_collection, name):
                 fields = schema.collection_schema(index)
                 await self._call(self._client.create_collection, name, schema=fields, timeout=patience_s)
             indexes = self._indexes(index, self._index_type if searched else "FLAT")
             if len(await self._call(self._client.list_indexes, name)) < len(indexes):
-                await self._call(self._client.create_index, name, index_params=indexes, timeout=patience_s)
+                # The client looks twice a second whether an index is there.
+                calls = (
+                    self._call(self._client.create_index, name, index_params=one, timeout=patience_s) for one in indexes
+                )
+                await side_by_side(calls, len(indexes))
             await self._call(self._client.load_collection, name, timeout=patience_s)
 
     async def drop(self, name: str) -> None:
@@ -174,13 +179,16 @@ class Connection:
         )
         return found
 
-    def _indexes(self, index: SearchIndex, kind: str) -> IndexParams:
-        indexes = AsyncMilvusClient.prepare_index_params()
+    def _indexes(self, index: SearchIndex, kind: str) -> list[IndexParams]:
         parameters = {"M": 16, "efConstruction": 200} if kind == "HNSW" else {}
-        indexes.add_index("vector", index_type=kind, metric_type=schema.METRICS[index.metric], params=parameters)
+        of_vector = {"index_type": kind, "metric_type": schema.METRICS[index.metric], "params": parameters}
+        wanted: dict[str, dict[str, Any]] = {"vector": of_vector}
         if not self._lite:
-            for field in ("owner", "object_key"):
-                indexes.add_index(field, index_type="Trie")
+            wanted |= {field: {"index_type": "Trie"} for field in ("owner", "object_key")}
+        indexes = []
+        for field, of_field in wanted.items():
+            indexes.append(AsyncMilvusClient.prepare_index_params())
+            indexes[-1].add_index(field, **of_field)
         return indexes
 
     async def _call(self, method: Callable[..., Awaitable[Any]], name: str, **arguments: Any) -> Any:

@@ -57,8 +57,8 @@ class VectorStore:
 
     async def ensure(self, index: SearchIndex) -> None:
         """Make room for an index unless there is."""
-        await self._milvus.ensure(index.vectors, index)
-        await self._milvus.ensure(schema.personal(index), index, searched=False)
+        personal = self._milvus.ensure(schema.personal(index), index, searched=False)
+        await side_by_side((self._milvus.ensure(index.vectors, index), personal), most=2)
 
     async def drop(self, index: SearchIndex) -> None:
         """Remove an index with all that is in it."""

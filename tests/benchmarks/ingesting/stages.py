@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     Stages = dict[str, float]
 
 ITEMS = 100
-REPETITIONS = 100
+REPETITIONS = 40
 
 
 def least_us(work: Callable[[], object], repetitions: int = REPETITIONS) -> float:
@@ -56,7 +56,7 @@ def write_us(written: Sequence[dict[str, Any]], encode: float, collection: Colle
         collection.insert_many([document | {"_id": next(fresh)} for document in written], ordered=False)
 
     renamed = least_us(lambda: [document | {"_id": 0} for document in written])
-    return least_us(insert, REPETITIONS // 2) - encode - renamed
+    return least_us(insert, REPETITIONS) - encode - renamed
 
 
 def of_events(collection: Collection[dict[str, Any]]) -> Stages:

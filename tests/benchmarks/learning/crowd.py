@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 
 COLLECTION = "bench"
 DIMENSION = 64
-OBJECTS = 10_000
 COPIES = 5
 A_WRITE = 1_000
 TOPICS = 200
+"""Each has at least as many objects as a user has copies."""
 
 
-async def copied_users(folder: Path, users: Sequence[int], searches: int) -> list[dict[str, float]]:
+async def copied_users(folder: Path, users: Sequence[int], objects: int, searches: int) -> list[dict[str, float]]:
     """Give more and more users copies; returns what writes and so many searches cost at each number."""
     home = folder / "crowd"
     home.mkdir()
     rng = np.random.default_rng(4)
     topics = unit(rng.standard_normal((TOPICS, DIMENSION)))
-    vectors = unit(topics[np.arange(OBJECTS) % TOPICS] + 0.05 * rng.standard_normal((OBJECTS, DIMENSION)))
+    vectors = unit(topics[np.arange(objects) % TOPICS] + 0.05 * rng.standard_normal((objects, DIMENSION)))
     costs = []
     with milvus(home) as uri, Mongod(home) as mongod:
         stack = Stack(home / "stack", mongo_uri=mongod.uri, milvus=uri if uri.startswith("http") else "lite")
@@ -65,7 +65,7 @@ async def _give(stack: Stack, mongo_uri: str, numbers: range, topics: np.ndarray
     store = VectorStore(stack.milvus_uri)
     index = await MongoCollections(database).get(COLLECTION)
     versions = MongoPersonalVersions(database)
-    hashes = await store.base_hashes(index, [f"object {n}" for n in range(OBJECTS)])
+    hashes = await store.base_hashes(index, [f"object {n}" for n in range(len(vectors))])
     took = []
     for start in range(numbers.start, numbers.stop, A_WRITE):
         some = range(start, min(start + A_WRITE, numbers.stop))
@@ -116,7 +116,7 @@ async def _collection(client: Client, vectors: np.ndarray) -> None:
     await client.objects.CreateCollection(object_service_pb2.CreateCollectionRequest(collection=collection))
 
     async def upserts() -> AsyncIterator[object_service_pb2.UpsertObjectsRequest]:
-        for start in range(0, OBJECTS, 500):
+        for start in range(0, len(vectors), 500):
             objects = [
                 object_pb2.Object(object_id=f"object {n}", parts=[object_pb2.Part(vector=vectors[n].tolist())])
                 for n in range(start, start + 500)

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from tests.benchmarks.harness import Bench
 
 DIMENSION = 384
-OBJECTS = 5_000
 SESSIONS_A_USER = 2
 SHOWN = 20
 CLICKED = (2, 9)
@@ -41,12 +40,12 @@ A_CALL = 1_000
 class World:
     """Objects, and users who searched and clicked."""
 
-    def __init__(self, users: int) -> None:
+    def __init__(self, users: int, objects: int) -> None:
         rng = np.random.default_rng(1)
-        self.users = users
-        self.vectors = unit(rng.standard_normal((OBJECTS, DIMENSION)))
+        self.users, self.objects = users, objects
+        self.vectors = unit(rng.standard_normal((objects, DIMENSION)))
         self.queries = unit(rng.standard_normal((users * SESSIONS_A_USER, DIMENSION)))
-        self.shown = np.array([rng.choice(OBJECTS, SHOWN, replace=False) for _ in self.queries])
+        self.shown = np.array([rng.choice(objects, SHOWN, replace=False) for _ in self.queries])
 
     def recorded(self) -> list[Recorded]:
         """Return the sessions as clients send them."""
@@ -66,17 +65,17 @@ class World:
 
     async def upserts(self) -> AsyncIterator[object_service_pb2.UpsertObjectsRequest]:
         """Yield the objects as clients send them."""
-        for start in range(0, OBJECTS, 500):
+        for start in range(0, self.objects, 500):
             objects = [
                 object_pb2.Object(object_id=f"object {n}", parts=[object_pb2.Part(vector=self.vectors[n].tolist())])
-                for n in range(start, min(start + 500, OBJECTS))
+                for n in range(start, min(start + 500, self.objects))
             ]
             yield object_service_pb2.UpsertObjectsRequest(collection=COLLECTION, objects=objects)
 
 
 async def cycle_table(bench: Bench, uri: str) -> Table:
     """Return the line for the whole cycle, with the Milvus at `uri`."""
-    world = World(bench.amount(1_000))
+    world = World(bench.amount(1_000), bench.amount(5_000))
     folder = bench.folder / "cycle"
     folder.mkdir()
     # Milvus Lite belongs to one process: the bare parts have one of their own.
@@ -99,7 +98,7 @@ async def cycle_table(bench: Bench, uri: str) -> Table:
                     raise RuntimeError(f"not all users were settled: {run.users}")
                 return len(world.queries) / took
 
-            measured = await interleaved({"cycle": cycle, "bare parts": bare.measure}, bench.rounds)
+            measured = await interleaved({"cycle": cycle, "bare parts": bare.measure}, bench)
     behind = f"sessions/s on a {kind(uri)}: " + ", ".join(
         f"{name} {measured.median(name):,.0f}" for name in ("cycle", "bare parts")
     )
@@ -130,7 +129,7 @@ class _Bare:
         self._world = world
         self._index = SearchIndex("bare", DIMENSION, Metric.COSINE, vectors="bare")
         self._adjuster = registry.load("bounded_rotation", Metric.COSINE, Aggregation.MIN, device="cpu")
-        self._keys = [schema.primary_key(f"object {number}", "", 0) for number in range(OBJECTS)]
+        self._keys = [schema.primary_key(f"object {number}", "", 0) for number in range(world.objects)]
         self._prepare()
 
     def _prepare(self) -> None:
@@ -177,7 +176,7 @@ class _Bare:
 
     def _originals(self) -> dict[str, Floats]:
         found: dict[str, Floats] = {}
-        for start in range(0, OBJECTS, A_CALL):
+        for start in range(0, self._world.objects, A_CALL):
             keys = self._keys[start : start + A_CALL]
             for row in self._milvus.get("bare", keys, output_fields=["object_id", "vector"]):
                 found[row["object_id"]] = np.array(row["vector"], np.float32)[None]

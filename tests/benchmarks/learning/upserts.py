@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
@@ -29,8 +30,7 @@ async def upsert_row(bench: Bench, uri: str) -> Row:
     store = VectorStore(uri)
     client = MilvusClient(uri)
     ours, bare = (SearchIndex(name, DIMENSION, Metric.COSINE, vectors=name) for name in ("our_upserts", "bare_upserts"))
-    for index in (ours, bare):
-        await store.ensure(index)
+    await asyncio.gather(*map(store.ensure, (ours, bare)))
     users = [_copies(number) for number in range(bench.amount(200))]
     rows = [row for user in users for row in schema.user_rows(user)]
 
@@ -45,7 +45,7 @@ async def upsert_row(bench: Bench, uri: str) -> Row:
             client.upsert(schema.personal(bare), rows[start : start + A_CALL])
         return len(rows) / (time.perf_counter() - began)
 
-    measured = await interleaved({"ours": through_store, "bare": through_client}, bench.rounds)
+    measured = await interleaved({"ours": through_store, "bare": through_client}, bench)
     await store.close()
     client.close()
     behind = f"rows/s on a {kind(uri)}: ours {measured.median('ours'):,.0f}, bare {measured.median('bare'):,.0f}"

@@ -29,7 +29,8 @@ ASKED = {384: ((25, 100), (10, 30)), 1024: ((15, 60), None)}
 
 async def tables(bench: Bench) -> AsyncIterator[Table]:
     """Yield the adjusters, and the cycle with what it is made of."""
-    rows = [row for dimension in ASKED for row in await _adjusters(bench, dimension)]
+    dimensions = list(ASKED)[:1] if bench.quick else ASKED
+    rows = [row for dimension in dimensions for row in await _adjusters(bench, dimension)]
     yield Table(f"Adjusters ({SESSIONS} sessions of {evidence.ITEMS} items of 1 to 4 parts, CPU)", rows)
     with milvus(bench.folder) as uri:
         cycle = await cycle_table(bench, uri)
@@ -57,7 +58,7 @@ async def _adjusters(bench: Bench, dimension: int) -> list[Row]:
                 strict=True,
             )
         ),
-        bench.rounds,
+        bench,
     )
     behind = "sessions/s: " + ", ".join(f"{name} {measured.median(name):,.0f}" for name in names)
     loop, rotation = ASKED[dimension]

@@ -21,18 +21,19 @@ MOST = 0.1
 
 async def tables(bench: Bench) -> AsyncIterator[Table]:
     """Yield costs at growing amounts of stored events, and of users with copies."""
-    events = (1_000, 30_000) if bench.quick else (10_000, 100_000, 1_000_000, 5_000_000)
+    events = (1_000, 10_000) if bench.quick else (10_000, 100_000, 1_000_000, 5_000_000)
     users = (100, 1_000) if bench.quick else (1_000, 10_000, 100_000)
     began = time.perf_counter()
     like = await written(bench.folder)
-    stored = [await stored_events(bench.folder, like, amount) for amount in events]
+    stored = [await stored_events(bench.folder, like, amount, 10 if bench.quick else 40) for amount in events]
     text = (
         "Each amount is filled by the driver with documents as the service writes them, in a database of its own; then "
         f"services start and are measured by their RPCs. Filled and measured in {time.perf_counter() - began:.0f} s."
     )
     yield Table("By stored events", _rows(events, stored), text)
-    crowds = await copied_users(bench.folder, users, 300 if not bench.quick else 50)
-    yield Table("By users with copies (5 each, D=64, 10,000 objects)", _rows(users, crowds))
+    objects = bench.amount(10_000)
+    crowds = await copied_users(bench.folder, users, objects, 50 if bench.quick else 300)
+    yield Table(f"By users with copies (5 each, D=64, {objects:,} objects)", _rows(users, crowds))
 
 
 def _rows(amounts: Sequence[int], costs: Sequence[dict[str, float]]) -> list[Row]:

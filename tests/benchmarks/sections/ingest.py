@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 CALLERS = 64
 CAPACITY = 32
 """So many callers of 10 events each keep one process busy."""
+PEER_CALLS = ((1, 2_000, 3), (10, 8_000, 5), (100, 16_000, 3))
+"""Events a call, how many in all, and what is aimed at."""
 
 
 async def tables(bench: Bench) -> AsyncIterator[Table]:
@@ -63,7 +65,7 @@ async def _events(bench: Bench, scene: Scene) -> list[Row]:
             "push two": partial(scene.two.push, count, 100, 16),
             "stream two": partial(scene.two.stream, count, 100, 8),
         },
-        bench.rounds,
+        bench,
     )
     bare = f"bare {found.median('bare'):,.0f}/s ({found.median('plain'):,.0f})"
     cpu = {name: statistics.median(spent) for name, spent in scene.shipped.cpu_us.items()}
@@ -99,7 +101,7 @@ async def _single(bench: Bench, scene: Scene) -> list[Row]:
             "grouped": partial(scene.shipped.push, count, 1, CALLERS),
             "two": partial(scene.two.push, count, 1, CALLERS),
         },
-        bench.rounds,
+        bench,
     )
     rates = f"by itself {found.median('by itself'):,.0f}/s, {CALLERS} callers"
     return [
@@ -122,7 +124,7 @@ async def _duplicates(bench: Bench, scene: Scene) -> list[Row]:
             "none": partial(scene.shipped.push, count, 100, 16),
             "some": partial(scene.shipped.push, count, 100, 16, 0.1),
         },
-        bench.rounds,
+        bench,
     )
     rates = f"{found.median('some'):,.0f}/s; {found.median('none'):,.0f}/s"
     return [found.ratio("some", "none").row("PushEvents, 10 % duplicates / none", 0.85, 0.95, rates)]
@@ -137,7 +139,7 @@ async def _sessions(bench: Bench, scene: Scene) -> list[Row]:
             "create": partial(scene.shipped.create, count, 4),
             "two": partial(scene.two.create, count, 4),
         },
-        bench.rounds,
+        bench,
     )
     bare = f"bare {found.median('bare'):,.0f}/s ({found.median('plain'):,.0f})"
     cpu = statistics.median(scene.shipped.cpu_us["create"])
@@ -154,7 +156,7 @@ async def _sessions(bench: Bench, scene: Scene) -> list[Row]:
 
 
 async def _overload(bench: Bench, scene: Scene) -> list[Row]:
-    seconds = 1.0 if bench.quick else 2.0
+    seconds = 0.5 if bench.quick else 2.0
     measure = partial(scene.shipped.goodput, seconds=seconds, requests=round(4_000 * seconds))
     found = await interleaved(
         {
@@ -162,7 +164,7 @@ async def _overload(bench: Bench, scene: Scene) -> list[Row]:
             "x5": partial(measure, 5 * CAPACITY),
             "x20": partial(measure, 20 * CAPACITY),
         },
-        bench.rounds,
+        bench,
     )
     rates = ", ".join(f"{name} {found.median(name):,.0f}/s" for name in found.values)
     return [
@@ -175,14 +177,14 @@ async def _overload(bench: Bench, scene: Scene) -> list[Row]:
 
 async def _pages(bench: Bench, scene: Scene) -> list[Row]:
     await scene.pages.prepare(bench.amount(4_000))
-    found = await interleaved({"bare": scene.pages.bare, "service": scene.pages.through_service}, bench.rounds)
+    found = await interleaved({"bare": scene.pages.bare, "service": scene.pages.through_service}, bench)
     rates = f"{found.median('service'):,.0f}/s; bare {found.median('bare'):,.0f}/s; 100 a page, 3 events each"
     return [found.ratio("service", "bare").row("GetBatchSessions pages / bare find", 0.4, 0.7, rates)]
 
 
 async def _peer(bench: Bench, scene: Scene) -> list[Row]:
     rows = []
-    for each, full, aim in ((1, 2_000, 3), (10, 8_000, 5), (100, 16_000, 3)):
+    for each, full, aim in PEER_CALLS[1:2] if bench.quick else PEER_CALLS:
         count = bench.amount(full)
         name = f"push {each}"
         scene.shipped.cpu_us.pop(name, None)
@@ -192,7 +194,7 @@ async def _peer(bench: Bench, scene: Scene) -> list[Row]:
                 "service": partial(scene.shipped.push, count, each, 32),
                 "two": partial(scene.two.push, count, each, 32),
             },
-            bench.rounds,
+            bench,
         )
         own, other = scene.shipped.cpu_us[name], scene.peer_cpu_us[name]
         spent = Ratio([b / a for a, b in zip(own[-bench.rounds :], other[-bench.rounds :], strict=True)])

@@ -42,7 +42,7 @@ async def tables(bench: Bench) -> list[Table]:
 
 async def _latency(bench: Bench) -> Table:
     shoppers = Shoppers(
-        objects=5_000 if bench.quick else 200_000, users=10 if bench.quick else 40, copies=COPIES, searches=SEARCHES
+        objects=2_000 if bench.quick else 200_000, users=10 if bench.quick else 40, copies=COPIES, searches=SEARCHES
     )
     folder = bench.folder / "latency"
     folder.mkdir()
@@ -53,7 +53,7 @@ async def _latency(bench: Bench) -> Table:
                 return Table("Latency", [Row("personalised / bare", "no Milvus server is installed")])
         latencies = _Latencies(shoppers, bench.amount(400), bare_search(uri))
         with grpc.insecure_channel(stack.improvement.address) as channel:
-            p50 = await interleaved(latencies.measures(SearchServiceStub(channel)), bench.rounds)
+            p50 = await interleaved(latencies.measures(SearchServiceStub(channel)), bench)
     text = (
         f"{shoppers.objects:,} x {shoppers.dimension}, HNSW; {shoppers.users} users with {COPIES} copies each, learned "
         f"from {SEARCHES[0]} searches, of which a query concerns one, or all from one, which hides the {COPIES} "
@@ -124,8 +124,8 @@ class _Latencies:
 
 
 async def _correctness(bench: Bench) -> Table:
-    shoppers = Shoppers(objects=2_000, users=20, copies=100)
-    checks = bench.amount(10_000)
+    shoppers = Shoppers(objects=2_000, users=5 if bench.quick else 20, copies=100)
+    checks = 300 if bench.quick else 10_000
     folder = bench.folder / "correctness"
     folder.mkdir()
     wrong = personal = 0
