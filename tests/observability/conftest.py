@@ -91,7 +91,8 @@ async def use(stack: Stack) -> str:
         await client.create_collection("told", world)
         search = search_service_pb2.SearchRequest(
             collection="told",
-            query_vector=world.item_vectors[0].tolist(),
+            # Like the first item and not the same, which there would be nothing to learn about.
+            query_vector=(world.item_vectors[0] + 0.1 * world.item_vectors[1]).tolist(),
             text=TEXT,
             user_id=USER,
             record_session=search_service_pb2.RecordSession(),

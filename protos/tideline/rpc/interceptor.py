@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from tideline.errors import DependencyUnavailable, TidelineError
-from tideline.rpc import status
+from tideline.errors import DeadlineExceeded, DependencyUnavailable, TidelineError
+from tideline.rpc import deadline, status
 from tideline.rpc.decoding import decoder
 from tideline.rpc.validation import first_violation
 
@@ -59,6 +59,11 @@ class ContractInterceptor(grpc.aio.ServerInterceptor):
             unavailable = DependencyUnavailable("a database or another service does not answer")
             unavailable.__cause__ = error
             error = unavailable
+        if isinstance(error, DependencyUnavailable) and deadline.over():
+            # It was given no more time than the caller had.
+            late = DeadlineExceeded("the deadline was over before a database or another service had answered")
+            late.__cause__ = error
+            error = late
         await status.abort(context, error)
 
     def _check(self, request: Message | TidelineError) -> Message:
