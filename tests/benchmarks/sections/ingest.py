@@ -156,7 +156,7 @@ async def _sessions(bench: Bench, scene: Scene) -> list[Row]:
 
 
 async def _overload(bench: Bench, scene: Scene) -> list[Row]:
-    seconds = 0.5 if bench.quick else 2.0
+    seconds = 0.3 if bench.quick else 2.0
     measure = partial(scene.shipped.goodput, seconds=seconds, requests=round(4_000 * seconds))
     found = await interleaved(
         {

@@ -124,8 +124,8 @@ class _Latencies:
 
 
 async def _correctness(bench: Bench) -> Table:
-    shoppers = Shoppers(objects=2_000, users=5 if bench.quick else 20, copies=100)
-    checks = 300 if bench.quick else 10_000
+    shoppers = Shoppers(objects=2_000, users=3 if bench.quick else 20, copies=100)
+    checks = 200 if bench.quick else 10_000
     folder = bench.folder / "correctness"
     folder.mkdir()
     wrong = personal = 0
