@@ -61,25 +61,23 @@ class ErasureGuard:
         """Return what an erasure is found by: an HMAC, as whoever reads a plain hash can try ids until one fits."""
         return hmac.new(self._secret, user_id.encode(), hashlib.sha256).hexdigest()
 
-    async def look(self, transaction: Transaction | None = None) -> Document:
+    async def look(self) -> Document:
         """Return how many erasures have begun, and how many are open, for `watch`."""
-        control = await self._control.find_one(CONTROL, {"begun": 1, "open": 1}, session=transaction)
+        control = await self._control.find_one(CONTROL, {"begun": 1, "open": 1})
         assert control is not None  # noqa: S101 - prepared
         return control
 
-    async def watch(
-        self, user_ids: Collection[str], transaction: Transaction | None = None, *, seen: Document | None = None
-    ) -> Watch:
+    async def watch(self, user_ids: Collection[str], *, seen: Document | None = None) -> Watch:
         """Return what is to be known before something is written for these users.
 
         `seen` is what was looked at before, where that could be done beside something else.
         """
-        control = await self.look(transaction) if seen is None else seen
+        control = await self.look() if seen is None else seen
         if not control["open"]:
             return Watch(control["begun"], frozenset())
         keys = {self.key(user_id): user_id for user_id in user_ids}
         running = {"_id": {"$in": list(keys)}, "state": RUNNING}
-        found = self._erasures.find(running, {"_id": 1}, session=transaction)
+        found = self._erasures.find(running, {"_id": 1})
         return Watch(control["begun"], frozenset([keys[erasure["_id"]] async for erasure in found]))
 
     async def overtaken(self, watch: Watch, user_ids: Collection[str]) -> frozenset[str]:

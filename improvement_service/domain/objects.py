@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -10,6 +11,13 @@ if TYPE_CHECKING:
     from improvement_service.domain.scoring import Floats
 
 Payload: TypeAlias = dict[str, Any]
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+def as_json(value: Payload | None) -> bytes:
+    """Return JSON as it is stored, and as payloads are measured; raises `ValueError` where a number is not finite."""
+    return _encode(value).encode()
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Final
 
 from improvement_service.domain.errors import InvalidVector, StreamTooLarge
+from improvement_service.domain.objects import as_json
 from improvement_service.domain.scoring import complaint, mean, scored_parts
 from tideline.errors import InvalidField
 
@@ -65,7 +65,7 @@ def _payload_bytes(one: CatalogueObject, path: str) -> int:
     """Return how long the payload is as JSON; raises `InvalidField` when that cannot be kept."""
     field = f"{path}.payload"
     try:
-        length = len(json.dumps(one.payload, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode())
+        length = len(as_json(one.payload))
     except ValueError as error:
         raise InvalidField("has a number that is not finite", field=field) from error
     if length > MOST_PAYLOAD_BYTES:

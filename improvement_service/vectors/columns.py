@@ -12,6 +12,7 @@ import numpy as np
 from pymilvus import DataType
 from pymilvus.grpc_gen import schema_pb2
 
+from improvement_service.domain.objects import as_json
 from improvement_service.vectors import schema
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ _SCALARS: Final = {
 }
 _FIRST_PACKED: Final = b"\x0a"
 """What protobuf puts before the bytes of a message's field 1 that repeats a number."""
-
-_to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 def pack(rows: Sequence[Row]) -> list[Any]:
@@ -51,7 +50,7 @@ def _packed(name: str, kind: DataType, values: Sequence[Any]) -> Any:
         field.vectors.float_vector.MergeFromString(_FIRST_PACKED + _varint(len(numbers)) + numbers)
     elif kind == DataType.JSON:
         # Most are empty.
-        field.scalars.json_data.data.extend([_to_json(value).encode() if value else b"{}" for value in values])
+        field.scalars.json_data.data.extend([as_json(value) if value else b"{}" for value in values])
     else:
         getattr(field.scalars, _SCALARS[kind]).data.extend(values)
     return field

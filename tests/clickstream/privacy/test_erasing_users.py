@@ -163,9 +163,9 @@ async def test_what_a_writer_left_behind_an_erasure_makes_it_look_again(
     watch = ErasureGuard.watch
     looked, go_on = asyncio.Event(), asyncio.Event()
 
-    async def slowly(self: ErasureGuard, user_ids: Any, transaction: Any = None, **known: Any) -> Any:
-        seen = await watch(self, user_ids, transaction, **known)
-        if transaction is None and user_ids:
+    async def slowly(self: ErasureGuard, user_ids: Any, **known: Any) -> Any:
+        seen = await watch(self, user_ids, **known)
+        if user_ids:
             looked.set()
             await go_on.wait()
         return seen
