@@ -72,7 +72,7 @@ async def stored_events(folder: Path, like: Mapping[str, Written], events: int, 
     home = folder / f"events-{events}"
     home.mkdir()
     with Mongod(home, cache_gb=1) as mongod, MongoClient[dict[str, Any]](mongod.uri, tz_aware=True) as mongo:
-        _fill(like, mongo["tideline_clickstream"], events)
+        fill(like, mongo["tideline_clickstream"], events // EVENTS_A_SESSION)
         # Or what is measured next waits for the disk, which has the filling to write.
         mongo.admin.command("fsync")
         with Stack(home / "stack", mongo_uri=mongod.uri) as stack:
@@ -87,8 +87,8 @@ async def _record_some(client: Client) -> None:
     await client.batches.ReleaseBatch(batch_service_pb2.ReleaseBatchRequest(release_id="first"))
 
 
-def _fill(like: Mapping[str, Written], target: Documents, events: int) -> None:
-    """Copy what the service wrote under new ids, with its indexes."""
+def fill(like: Mapping[str, Written], target: Documents, count: int, *, pending: bool = False) -> None:
+    """Copy so many sessions as the service wrote them, with its indexes; learned from, or still `pending`."""
     for name, collection in like.items():
         target.create_collection(name)
         for index, found in collection.indexes.items():
@@ -97,9 +97,11 @@ def _fill(like: Mapping[str, Written], target: Documents, events: int) -> None:
                 target[name].create_index(found["key"], name=index, **options)
     # Or the service would take the documents for old ones and go through them before it starts.
     target.migrations.insert_many(like["migrations"].documents)
-    sessions, clicks = like["sessions"].documents, like["session_events"].documents
-    batch = like["session_batches"].documents[0]
-    count = events // EVENTS_A_SESSION
+    sessions, batch = like["sessions"].documents, like["session_batches"].documents[0]
+    clicks = [
+        [click for click in like["session_events"].documents if click["session_id"] == session["_id"]]
+        for session in sessions
+    ]
     target.session_batches.insert_one({**batch, "_id": FILLED, "count": count})
 
     def session(number: int) -> dict[str, Any]:
@@ -112,21 +114,22 @@ def _fill(like: Mapping[str, Written], target: Documents, events: int) -> None:
         return {**like, **own, "batch_id": FILLED, "created_at": like["created_at"] - timedelta(seconds=number % 10**6)}
 
     def event(number: int) -> dict[str, Any]:
-        like, of = clicks[number % len(clicks)], number // EVENTS_A_SESSION
+        of, nth = divmod(number, EVENTS_A_SESSION)
+        of_session = clicks[of % len(clicks)]
+        like = of_session[nth % len(of_session)]
         own = {"_id": {"s": f"filled {of}", "e": str(number)}, "session_id": f"filled {of}"}
         at = like["created_at"] - timedelta(seconds=of % 10**6)
         return {**like, **own, "user_id": f"filled {of // SESSIONS_A_USER}", "created_at": at}
 
     _insert(target, "sessions", count, session)
-    _insert(target, "session_events", events, event)
-    queue, lease = like["sessions_for_improvement"].documents[0], like["user_leases"].documents[0]
+    _insert(target, "session_events", count * EVENTS_A_SESSION, event)
+    queue = {**like["sessions_for_improvement"].documents[0], "state": "pending" if pending else "done"}
+    lease = {**like["user_leases"].documents[0], "pending": pending}
     _insert(
         target, "sessions_for_improvement", count,
-        lambda n: {**queue, "_id": f"filled {n}", "user_id": f"filled {n // SESSIONS_A_USER}", "state": "done"},
+        lambda n: {**queue, "_id": f"filled {n}", "user_id": f"filled {n // SESSIONS_A_USER}"},
     )  # fmt: skip
-    _insert(
-        target, "user_leases", count // SESSIONS_A_USER, lambda n: {**lease, "_id": f"filled {n}", "pending": False}
-    )
+    _insert(target, "user_leases", count // SESSIONS_A_USER, lambda n: {**lease, "_id": f"filled {n}"})
 
 
 def _insert(target: Documents, name: str, count: int, made: Callable[[int], dict[str, Any]]) -> None:
@@ -170,7 +173,7 @@ async def _measure(client: Client, events: int, calls: int) -> dict[str, float]:
     found["PushEvents of 100, ms"] = await _median_ms(push, calls)
     found["BatchCreateSessions of 50, ms"] = await _median_ms(create, calls)
     found["GetBatchSessions, a page of 100 anywhere, ms"] = await _median_ms(page, calls)
-    await _collection(client)
+    await make_collection(client)
     feedback = feedback_service_pb2_grpc.FeedbackServiceStub(client.channels[0])
     learned = [_searched(uuid.uuid4().hex, f"learner {n % LEARNERS}", rng) for n in range(2 * LEARNERS)]
     await client.record(learned, lambda _: None)
@@ -198,7 +201,8 @@ async def _measure(client: Client, events: int, calls: int) -> dict[str, float]:
     return found
 
 
-async def _collection(client: Client) -> None:
+async def make_collection(client: Client) -> None:
+    """Make the collection of objects that the sessions have shown."""
     collection = object_pb2.Collection(name=COLLECTION, dimension=DIMENSION, metric=object_pb2.METRIC_COSINE)
     await client.objects.CreateCollection(object_service_pb2.CreateCollectionRequest(collection=collection))
     vectors = unit(np.random.default_rng(3).standard_normal((OBJECTS, DIMENSION)))

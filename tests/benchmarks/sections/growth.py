@@ -9,12 +9,15 @@ import numpy as np
 
 from tests.benchmarks.harness import Row, Table
 from tests.benchmarks.learning.crowd import copied_users
-from tests.benchmarks.learning.stored import stored_events, written
+from tests.benchmarks.learning.milvus import milvus
+from tests.benchmarks.learning.pending import pending_sessions
+from tests.benchmarks.learning.stored import SESSIONS_A_USER, stored_events, written
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from tests.benchmarks.harness import Bench
+    from tests.benchmarks.learning.stored import Written
 
 MOST = 0.1
 
@@ -31,9 +34,20 @@ async def tables(bench: Bench) -> AsyncIterator[Table]:
         f"services start and are measured by their RPCs. Filled and measured in {time.perf_counter() - began:.0f} s."
     )
     yield Table("By stored events", _rows(events, stored), text)
+    if not bench.quick:
+        yield await _pending(bench, like)
     objects = bench.amount(10_000)
     crowds = await copied_users(bench.folder, users, objects, 50 if bench.quick else 300)
     yield Table(f"By users with copies (5 each, D=64, {objects:,} objects)", _rows(users, crowds))
+
+
+async def _pending(bench: Bench, like: Mapping[str, Written]) -> Table:
+    amounts = (1_000, 10_000, 100_000)
+    with milvus(bench.folder) as uri:
+        # Milvus Lite is a file of the worker's own.
+        where = uri if uri.startswith("http") else "lite"
+        runs = [await pending_sessions(bench.folder, like, where, amount) for amount in amounts]
+    return Table(f"By sessions that wait ({SESSIONS_A_USER} a user), with a new worker each", _rows(amounts, runs))
 
 
 def _rows(amounts: Sequence[int], costs: Sequence[dict[str, float]]) -> list[Row]:
