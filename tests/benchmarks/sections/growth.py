@@ -14,18 +14,19 @@ from tests.benchmarks.learning.pending import pending_sessions
 from tests.benchmarks.learning.stored import SESSIONS_A_USER, stored_events, written
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from tests.benchmarks.harness import Bench
-    from tests.benchmarks.learning.stored import Written
 
 MOST = 0.1
 
 
 async def tables(bench: Bench) -> AsyncIterator[Table]:
-    """Yield costs at growing amounts of stored events, and of users with copies."""
+    """Yield costs at growing amounts of stored events, of sessions that wait, and of users with copies.
+
+    A quick look is at stored events only.
+    """
     events = (1_000, 10_000) if bench.quick else (10_000, 100_000, 1_000_000, 5_000_000)
-    users = (100, 1_000) if bench.quick else (1_000, 10_000, 100_000)
     began = time.perf_counter()
     like = await written(bench.folder)
     stored = [await stored_events(bench.folder, like, amount, 10 if bench.quick else 40) for amount in events]
@@ -34,20 +35,17 @@ async def tables(bench: Bench) -> AsyncIterator[Table]:
         f"services start and are measured by their RPCs. Filled and measured in {time.perf_counter() - began:.0f} s."
     )
     yield Table("By stored events", _rows(events, stored), text)
-    if not bench.quick:
-        yield await _pending(bench, like)
-    objects = bench.amount(10_000)
-    crowds = await copied_users(bench.folder, users, objects, 50 if bench.quick else 300)
-    yield Table(f"By users with copies (5 each, D=64, {objects:,} objects)", _rows(users, crowds))
-
-
-async def _pending(bench: Bench, like: Mapping[str, Written]) -> Table:
-    amounts = (1_000, 10_000, 100_000)
+    if bench.quick:
+        return
+    sessions = (1_000, 10_000, 100_000)
     with milvus(bench.folder) as uri:
         # Milvus Lite is a file of the worker's own.
         where = uri if uri.startswith("http") else "lite"
-        runs = [await pending_sessions(bench.folder, like, where, amount) for amount in amounts]
-    return Table(f"By sessions that wait ({SESSIONS_A_USER} a user), with a new worker each", _rows(amounts, runs))
+        runs = [await pending_sessions(bench.folder, like, where, amount) for amount in sessions]
+    yield Table(f"By sessions that wait ({SESSIONS_A_USER} a user), with a new worker each", _rows(sessions, runs))
+    users = (1_000, 10_000, 100_000)
+    crowds = await copied_users(bench.folder, users, objects=10_000, searches=300)
+    yield Table("By users with copies (5 each, D=64, 10,000 objects)", _rows(users, crowds))
 
 
 def _rows(amounts: Sequence[int], costs: Sequence[dict[str, float]]) -> list[Row]:
