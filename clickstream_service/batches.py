@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -77,20 +78,24 @@ class Batches:
 
     async def sessions(self, batch_id: str, after_number: int, limit: int, events_limit: int) -> BatchSessions:
         """Return up to `limit` sessions by number, fewer when they are large; raises `BatchNotFound`."""
-        # Looked up first: a batch that is released by then has all its sessions.
-        batch = await self.get(batch_id)
-        taken: list[SessionWithEvents] = []
-        nbytes, cut = 0, False
-        async with aclosing(self._store.sessions(batch_id, after_number, None, limit, events_limit)) as sessions:
+        page = _Page(after_number, limit)
+        if batch_id:
+            batch, _ = await asyncio.gather(self.get(batch_id), self._read_into(page, batch_id, events_limit))
+            if batch.state is BatchState.RELEASED and page.room() and page.last_number < batch.session_count:
+                # It may have been released after its sessions were read, and have got more before. Now it has them all.
+                await self._read_into(page, batch_id, events_limit)
+        else:
+            batch = await self.get(batch_id)
+            await self._read_into(page, batch.batch_id, events_limit)
+        at_end = not page.cut and (page.room() > 0 or page.last_number >= batch.session_count)
+        return BatchSessions(tuple(page.taken), page.last_number, ended=batch.state is BatchState.RELEASED and at_end)
+
+    async def _read_into(self, page: _Page, batch_id: str, events_limit: int) -> None:
+        found = self._store.sessions(batch_id, page.last_number, None, page.room(), events_limit)
+        async with aclosing(found) as sessions:
             async for session in sessions:
-                nbytes += session.nbytes
-                if taken and nbytes > PAGE_BYTES:
-                    cut = True
-                    break
-                taken.append(session)
-        last_number = taken[-1].session.session_number if taken else after_number
-        exhausted = not cut and (len(taken) < limit or last_number >= batch.session_count)
-        return BatchSessions(tuple(taken), last_number, ended=batch.state is BatchState.RELEASED and exhausted)
+                if not page.take(session):
+                    return
 
     async def export(
         self, batch_id: str, after_number: int, events_limit: int
@@ -105,3 +110,27 @@ class Batches:
                 async for session in sessions:
                     yield session
                     after_number, more = session.session.session_number, True
+
+
+class _Page:
+    """Sessions of a batch, as many as are wanted and fit."""
+
+    def __init__(self, after_number: int, limit: int) -> None:
+        self.taken: list[SessionWithEvents] = []
+        self.last_number = after_number
+        self.cut = False
+        self._limit = limit
+        self._bytes = 0
+
+    def room(self) -> int:
+        """Return for how many more there is room; 0 when one was too large to fit."""
+        return 0 if self.cut else self._limit - len(self.taken)
+
+    def take(self, session: SessionWithEvents) -> bool:
+        """Take the next one, if it fits or is the first."""
+        self._bytes += session.nbytes
+        self.cut = bool(self.taken) and self._bytes > PAGE_BYTES
+        if not self.cut:
+            self.taken.append(session)
+            self.last_number = session.session.session_number
+        return not self.cut

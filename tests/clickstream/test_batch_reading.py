@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from clickstream_service.storage.mongo_batches import MongoBatches
 from deploy.local.service import Service as Process
 from tests.clickstream.batch_calls import each_exported, exported, ids, open_batch, page, pages, release
 from tests.clickstream.samples import AWKWARD_IDS, a_session, an_event
@@ -19,8 +20,13 @@ from tideline.clickstream.v1.batch_service_pb2_grpc import BatchServiceStub
 from tideline.rpc.server import OPTIONS
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    import pytest
     from pymongo.database import Database
 
+    from clickstream_service.domain.batch import Batch
+    from clickstream_service.domain.session import SessionWithEvents
     from tests.clickstream.conftest import Clock, Service
 
 ANSWER_BYTES = 4 * 1024 * 1024
@@ -67,6 +73,31 @@ async def test_the_end_of_a_batch_is_known_only_once_it_is_released(service: Ser
     for after_number in (0, 1, 3):
         answer = await page(service.batches, batch_id, after_number=after_number)
         assert (answer.last_number, answer.end_of_batch) == (3, True)
+
+
+async def test_what_comes_in_after_a_page_was_read_is_on_it_when_the_batch_turns_out_to_be_released(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await record(service, "s0")
+    batch_id = (await open_batch(service.batches)).batch_id
+    find, sessions, read = MongoBatches.find, MongoBatches.sessions, asyncio.Event()
+
+    async def reading(self: MongoBatches, *which: Any) -> AsyncGenerator[SessionWithEvents, None]:
+        async for session in sessions(self, *which):
+            yield session
+        read.set()
+
+    async def find_late(self: MongoBatches, batch_id: str) -> Batch | None:
+        await read.wait()
+        await record(service, "s1")
+        await release(service.batches, "r1")
+        return await find(self, batch_id)
+
+    monkeypatch.setattr(MongoBatches, "sessions", reading)
+    monkeypatch.setattr(MongoBatches, "find", find_late)
+    answer = await page(service.batches, batch_id)
+    assert ids(list(answer.sessions)) == ["s0", "s1"]
+    assert (answer.last_number, answer.end_of_batch) == (2, True)
 
 
 async def test_awkward_ids_come_out_of_a_batch_with_their_events(service: Service) -> None:
