@@ -81,17 +81,17 @@ class Batches:
         page = _Page(after_number, limit)
         if batch_id:
             batch, _ = await asyncio.gather(self.get(batch_id), self._read_into(page, batch_id, events_limit))
-            if batch.state is BatchState.RELEASED and page.room() and page.last_number < batch.session_count:
+            if batch.state is BatchState.RELEASED and page.room and page.last_number < batch.session_count:
                 # It may have been released after its sessions were read, and have got more before. Now it has them all.
                 await self._read_into(page, batch_id, events_limit)
         else:
             batch = await self.get(batch_id)
             await self._read_into(page, batch.batch_id, events_limit)
-        at_end = not page.cut and (page.room() > 0 or page.last_number >= batch.session_count)
+        at_end = page.room > 0 or page.last_number >= batch.session_count
         return BatchSessions(tuple(page.taken), page.last_number, ended=batch.state is BatchState.RELEASED and at_end)
 
     async def _read_into(self, page: _Page, batch_id: str, events_limit: int) -> None:
-        found = self._store.sessions(batch_id, page.last_number, None, page.room(), events_limit)
+        found = self._store.sessions(batch_id, page.last_number, None, page.room, events_limit)
         async with aclosing(found) as sessions:
             async for session in sessions:
                 if not page.take(session):
@@ -118,19 +118,17 @@ class _Page:
     def __init__(self, after_number: int, limit: int) -> None:
         self.taken: list[SessionWithEvents] = []
         self.last_number = after_number
-        self.cut = False
-        self._limit = limit
+        self.room = limit
+        """For how many more there is room; none once one was too large to fit."""
         self._bytes = 0
-
-    def room(self) -> int:
-        """Return for how many more there is room; 0 when one was too large to fit."""
-        return 0 if self.cut else self._limit - len(self.taken)
 
     def take(self, session: SessionWithEvents) -> bool:
         """Take the next one, if it fits or is the first."""
         self._bytes += session.nbytes
-        self.cut = bool(self.taken) and self._bytes > PAGE_BYTES
-        if not self.cut:
-            self.taken.append(session)
-            self.last_number = session.session.session_number
-        return not self.cut
+        if self.taken and self._bytes > PAGE_BYTES:
+            self.room = 0
+            return False
+        self.taken.append(session)
+        self.last_number = session.session.session_number
+        self.room -= 1
+        return True

@@ -62,7 +62,7 @@ class ErasureGuard:
         return hmac.new(self._secret, user_id.encode(), hashlib.sha256).hexdigest()
 
     async def look(self) -> Document:
-        """Return how many erasures have begun, and how many are open, for `watch`."""
+        """Return how many erasures have begun, and how many are open."""
         control = await self._control.find_one(CONTROL, {"begun": 1, "open": 1})
         assert control is not None  # noqa: S101 - prepared
         return control
@@ -82,9 +82,7 @@ class ErasureGuard:
 
     async def overtaken(self, watch: Watch, user_ids: Collection[str]) -> frozenset[str]:
         """Return the users whose erasure has begun since `watch`, and make it look for what was written meanwhile."""
-        control = await self._control.find_one(CONTROL, {"begun": 1})
-        assert control is not None  # noqa: S101 - prepared
-        if control["begun"] == watch.begun:
+        if (await self.look())["begun"] == watch.begun:
             return frozenset()
         keys = {self.key(user_id): user_id for user_id in user_ids}
         since = {"_id": {"$in": list(keys)}, "number": {"$gt": watch.begun}}

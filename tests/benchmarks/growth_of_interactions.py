@@ -33,6 +33,7 @@ from deploy.local.service import Service
 from deploy.local.stack import stop_on_sigterm
 from tests.benchmarks import generated_log
 from tests.benchmarks.counted import counted
+from tests.faults.slow_readers import memory_mb
 from tideline.clickstream.v1 import propensity_service_pb2 as propensity_pb
 from tideline.clickstream.v1 import signal_pb2
 from tideline.clickstream.v1 import signal_service_pb2 as pb
@@ -135,7 +136,7 @@ class Run:
         yield step
         step.seconds = time.monotonic() - began
         step.cpu += sum(map(_cpu, pids.values())) - used
-        step.service, step.mongod = _peak(pids["service"]), _peak(pids["mongod"])
+        step.service, step.mongod = (memory_mb(pids[name], "VmHWM") for name in ("service", "mongod"))
         self.size.steps.append(step)
         _say(_line(step))
 
@@ -243,12 +244,6 @@ def _the_month() -> propensity_pb.EstimatePropensitiesRequest:
 def _forget_peak(pid: int) -> None:
     """Have the kernel count the peak of resident memory from now on."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
-
-
-def _peak(pid: int) -> float:
-    """Return the peak of resident memory in MiB."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def _cpu(pid: int) -> float:

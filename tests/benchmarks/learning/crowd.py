@@ -16,7 +16,7 @@ from improvement_service.storage.collections import MongoCollections
 from improvement_service.storage.personal_versions import MongoPersonalVersions
 from improvement_service.vectors.milvus import VectorStore
 from tests.benchmarks.learning.evidence import unit
-from tests.benchmarks.learning.milvus import milvus
+from tests.benchmarks.learning.milvus import milvus, of_stack
 from tideline.improvement.v1 import object_pb2, object_service_pb2
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ async def copied_users(folder: Path, users: Sequence[int], objects: int, searche
     vectors = unit(topics[np.arange(objects) % TOPICS] + 0.05 * rng.standard_normal((objects, DIMENSION)))
     costs = []
     with milvus(home) as uri, Mongod(home) as mongod:
-        stack = Stack(home / "stack", mongo_uri=mongod.uri, milvus=uri if uri.startswith("http") else "lite")
+        stack = Stack(home / "stack", mongo_uri=mongod.uri, milvus=of_stack(uri))
         with stack:
             client = Client(stack.clickstream.address, stack.improvement.address)
             async with client:

@@ -18,7 +18,7 @@ from improvement_service.domain.objects import PersonalCopy, UserCopies
 from improvement_service.vectors import schema
 from tests.benchmarks.harness import Table, interleaved
 from tests.benchmarks.learning.evidence import unit
-from tests.benchmarks.learning.milvus import kind
+from tests.benchmarks.learning.milvus import kind, of_stack
 from tideline.clickstream.v1 import feedback_service_pb2, feedback_service_pb2_grpc, session_pb2
 from tideline.improvement.v1 import object_pb2, object_service_pb2
 
@@ -80,7 +80,7 @@ async def cycle_table(bench: Bench, uri: str) -> Table:
     folder.mkdir()
     # Milvus Lite belongs to one process: the bare parts have one of their own.
     bare_uri = uri if uri.startswith("http") else str(folder / "bare.db")
-    with Stack(folder, milvus=uri if uri.startswith("http") else "lite") as stack:
+    with Stack(folder, milvus=of_stack(uri)) as stack:
         async with Client(stack.clickstream.address, stack.improvement.address) as client:
             await _fill(client, world)
             bare = _Bare(stack.mongo_uri, bare_uri, world)

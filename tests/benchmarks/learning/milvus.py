@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from deploy.local.milvus_server import MilvusServer, milvus_server_command
+from deploy.local.stack import LITE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,3 +26,8 @@ def milvus(folder: Path) -> Iterator[str]:
 def kind(uri: str) -> str:
     """Say what is behind a URI."""
     return "Milvus server" if uri.startswith("http") else "Milvus Lite"
+
+
+def of_stack(uri: str) -> str:
+    """Return how a `Stack` is told of it: Milvus Lite is a file of its own."""
+    return uri if uri.startswith("http") else LITE

@@ -9,7 +9,7 @@ import numpy as np
 
 from tests.benchmarks.harness import Row, Table
 from tests.benchmarks.learning.crowd import copied_users
-from tests.benchmarks.learning.milvus import milvus
+from tests.benchmarks.learning.milvus import milvus, of_stack
 from tests.benchmarks.learning.pending import pending_sessions
 from tests.benchmarks.learning.stored import SESSIONS_A_USER, stored_events, written
 
@@ -39,9 +39,7 @@ async def tables(bench: Bench) -> AsyncIterator[Table]:
         return
     sessions = (1_000, 10_000, 100_000)
     with milvus(bench.folder) as uri:
-        # Milvus Lite is a file of the worker's own.
-        where = uri if uri.startswith("http") else "lite"
-        runs = [await pending_sessions(bench.folder, like, where, amount) for amount in sessions]
+        runs = [await pending_sessions(bench.folder, like, of_stack(uri), amount) for amount in sessions]
     yield Table(f"By sessions that wait ({SESSIONS_A_USER} a user), with a new worker each", _rows(sessions, runs))
     users = (1_000, 10_000, 100_000)
     crowds = await copied_users(bench.folder, users, objects=10_000, searches=300)

@@ -15,7 +15,7 @@ from deploy.local.stack import Stack
 from improvement_service.vectors import schema
 from tests.benchmarks.harness import Rounds, Row, Table, interleaved
 from tests.benchmarks.learning.milvus import kind as kind_of
-from tests.benchmarks.learning.milvus import milvus
+from tests.benchmarks.learning.milvus import milvus, of_stack
 from tests.benchmarks.learning.shoppers import COLLECTION, Shoppers
 from tideline.improvement.v1.search_service_pb2 import SearchRequest
 from tideline.improvement.v1.search_service_pb2_grpc import SearchServiceStub
@@ -46,7 +46,7 @@ async def _latency(bench: Bench) -> Table:
     )
     folder = bench.folder / "latency"
     folder.mkdir()
-    with milvus(folder) as uri, Stack(folder, milvus=uri if uri.startswith("http") else "lite") as stack:
+    with milvus(folder) as uri, Stack(folder, milvus=of_stack(uri)) as stack:
         async with Client(stack.clickstream.address, stack.improvement.address) as client:
             await shoppers.learn(client)
             if not uri.startswith("http"):
